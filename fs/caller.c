@@ -1,0 +1,64 @@
+/*
+ * The caller's umask cannot be applied by us, as a default ACL takes its place
+ * where there is one; only the file system of the store knows.  So the worker
+ * takes it on.  The umask belongs to a process unless a thread unshares it.
+ */
+#include "config.h"
+
+#include "fs/caller.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "fs/fs.h"
+
+static _Thread_local enum { UNASKED, OWN, SHARED } mask_kind;
+static _Thread_local mode_t mask_before;
+
+mode_t
+caller_begin(fuse_req_t req, mode_t mode)
+{
+	mode_t mask = fuse_req_ctx(req)->umask;
+
+	if (mask_kind == UNASKED)
+		mask_kind = unshare(CLONE_FS) == 0 ? OWN : SHARED;
+	if (mask_kind == SHARED)
+		return S_ISLNK(mode) ? mode : mode & ~mask;
+	mask_before = umask(mask);
+	return mode;
+}
+
+void
+caller_end(void)
+{
+	if (mask_kind == OWN)
+		umask(mask_before);
+}
+
+int
+caller_own(const struct fs *fs, fuse_req_t req, int dir, const char *name, mode_t mode)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct stat st;
+
+	if (fs->uid != 0 || (ctx->uid == fs->uid && ctx->gid == fs->gid))
+		return 0;
+	/* In a setgid directory the group is right already. */
+	if (fstat(dir, &st) < 0 ||
+	    fchownat(dir, name, ctx->uid, st.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	/* A change of owner takes these bits away. */
+	if (!S_ISDIR(mode) && !S_ISLNK(mode) && (mode & (S_ISUID | S_ISGID)) != 0) {
+		if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    fchmodat(dir, name, (st.st_mode | (mode & (S_ISUID | S_ISGID))) & 07777, 0) < 0)
+			return -errno;
+	}
+	return 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * Telling the kernel that what it caches has changed.  One thread does it,
+ * from a queue: notifications wait for operations in the same directory, so
+ * neither a worker nor anyone who holds a lock may send them.
+ */
+#ifndef SIBFS_NOTIFY_H
+#define SIBFS_NOTIFY_H
+
+#include <sys/types.h>
+
+struct fs;
+struct notify;
+
+int		 notify_start(struct fs *fs, struct notify **out);
+
+/* From now on the kernel is told nothing more; waits until the thread is out
+ * of the kernel.  Those who wait by notify_settle are still called. */
+void		 notify_mute(struct notify *n);
+void		 notify_stop(struct notify *n);
+
+/* Any thread, any locks.  dir and ino are inode numbers of the store. */
+void		 notify_entry(struct notify *n, ino_t dir, const char *name);
+void		 notify_inode(struct notify *n, ino_t ino);
+
+/* Calls done(arg) from the thread when all before was sent. */
+void		 notify_settle(struct notify *n, void (*done)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,322 @@
+/*
+ * Write sessions.  Dirty inodes stand in one list, names that wait in another;
+ * one timer thread looks at both while they are not empty.
+ */
+#include "config.h"
+
+#include "fs/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <utlist.h>
+
+#include "fs/fs.h"
+
+enum {
+	QUIET_MS = 2000,	/* a file that stays open is told after this time without writes */
+	PASSING_MS = 1000,	/* a passing name is told when it stood for so long */
+	TICK_MS = 250,		/* how often the timer looks, while there is something */
+};
+
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void
+session_tell(struct fs *fs, struct replica_event e)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	e.time_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	replica_tell(fs->replica, &e);
+}
+
+static struct inode *
+inode_of_name(const struct name *name)
+{
+	return (struct inode *)((char *)name->of - offsetof(struct inode, names));
+}
+
+static void
+stop_waiting(struct fs *fs, struct name *name)
+{
+	if (name->wait_until_ms != 0) {
+		name->wait_until_ms = 0;
+		DL_DELETE2(fs->sessions.waiting, name, wait_prev, wait_next);
+	}
+}
+
+static void
+tell_write(struct fs *fs, struct name *name)
+{
+	stop_waiting(fs, name);
+	name->untold = false;
+	session_tell(fs, (struct replica_event){
+		.op = REPLICA_WRITE,
+		.ino = inode_of_name(name)->key.ino,
+		.dir = name->dir,
+		.name = name->text,
+	});
+}
+
+/* The name has content to be told.  Returns whether it was told already. */
+static bool
+name_written(struct fs *fs, struct name *name)
+{
+	if (!name_is_passing(name->text)) {
+		tell_write(fs, name);
+		return true;
+	}
+	if (name->wait_until_ms == 0) {
+		DL_APPEND2(fs->sessions.waiting, name, wait_prev, wait_next);
+		pthread_cond_signal(&fs->sessions.changed);
+	}
+	name->wait_until_ms = now_ms() + PASSING_MS;
+	return false;
+}
+
+void
+session_name_new(struct fs *fs, struct name *name, bool open)
+{
+	name->untold = true;
+	if (!open)
+		name_written(fs, name);
+}
+
+bool
+session_name_gone(struct fs *fs, struct name *name)
+{
+	stop_waiting(fs, name);
+	return !name->untold;
+}
+
+void
+session_name_dropped(struct fs *fs, struct name *name)
+{
+	if (name->wait_until_ms != 0)
+		tell_write(fs, name);
+}
+
+/* (locked) Returns whether anything was told. */
+static bool
+seal(struct fs *fs, struct inode *i)
+{
+	struct name *name, *tmp;
+	bool told = false;
+
+	if (!atomic_exchange(&i->dirty, false))
+		return false;
+	DL_DELETE2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+	DL_FOREACH_SAFE(i->names.first, name, tmp)
+		told |= name_written(fs, name);
+	return told;
+}
+
+void
+session_seal(struct fs *fs, struct inode *i)
+{
+	pthread_mutex_lock(&fs->lock);
+	seal(fs, i);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void
+session_wrote(struct fs *fs, struct inode *i)
+{
+	if (!inode_in_tree(fs, i))
+		return;
+	atomic_store(&i->written_ms, now_ms());
+	/* After the write: if this still sees it dirty, it is told later than
+	 * the write was done, and so with it. */
+	if (atomic_load(&i->dirty))
+		return;
+	pthread_mutex_lock(&fs->lock);
+	if (!atomic_exchange(&i->dirty, true)) {
+		DL_APPEND2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+		pthread_cond_signal(&fs->sessions.changed);
+	}
+	pthread_mutex_unlock(&fs->lock);
+}
+
+/* (locked) Does the inode still stand under this name? */
+static bool
+stands(struct fs *fs, struct inode *i, const struct name *name)
+{
+	struct inode *dir = inode_find(fs, name->dir);
+	struct stat st;
+	int fd;
+	bool yes;
+
+	if (dir == NULL || (fd = inode_fd_get_locked(fs, dir)) < 0)
+		return false;
+	yes = fstatat(fd, name->text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_dev == i->key.dev && st.st_ino == i->key.ino;
+	inode_fd_put_locked(fs, dir);
+	return yes;
+}
+
+/* (locked) One that is being written is never replaced; another name of the
+ * same inode may have stayed. */
+static int
+may_change(struct fs *fs, struct inode *i)
+{
+	struct name *name;
+
+	if (!i->replaced || atomic_load(&i->writers) > 0)
+		return 0;
+	DL_FOREACH(i->names.first, name)
+		if (stands(fs, i, name))
+			return 0;
+	return -ESTALE;
+}
+
+int
+session_may_change(struct fs *fs, struct inode *i)
+{
+	int rc;
+
+	pthread_mutex_lock(&fs->lock);
+	rc = may_change(fs, i);
+	pthread_mutex_unlock(&fs->lock);
+	return rc;
+}
+
+int
+session_open(struct fs *fs, struct inode *i)
+{
+	struct name *name;
+	int rc;
+
+	pthread_mutex_lock(&fs->lock);
+	rc = may_change(fs, i);
+	if (rc == 0 && atomic_fetch_add(&i->writers, 1) == 0)
+		DL_FOREACH(i->names.first, name)
+			replica_touch(fs->replica, name->dir, name->text);
+	pthread_mutex_unlock(&fs->lock);
+	return rc;
+}
+
+void
+session_close(struct fs *fs, struct inode *i, bool wrote)
+{
+	bool last, told = false;
+
+	pthread_mutex_lock(&fs->lock);
+	last = atomic_fetch_sub(&i->writers, 1) == 1;
+	if (wrote || last)
+		told = seal(fs, i);
+	if (last && !told && inode_in_tree(fs, i))
+		session_tell(fs, (struct replica_event){ .op = REPLICA_IDLE, .ino = i->key.ino });
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void
+session_attr(struct fs *fs, struct inode *i)
+{
+	struct replica_event e = { .op = REPLICA_ATTR, .ino = i->key.ino, .is_dir = S_ISDIR(i->type) };
+	struct name *name;
+
+	if (i == &fs->inodes.root) {
+		session_tell(fs, e);
+		return;
+	}
+	if (!inode_replicated(fs, i))
+		return;
+	DL_FOREACH(i->names.first, name) {
+		if (name->untold)
+			continue;	/* what tells of the name will say this, too */
+		e.dir = name->dir;
+		e.name = name->text;
+		session_tell(fs, e);
+	}
+}
+
+/* (view, locked) */
+static void
+tell_due(struct fs *fs, int64_t now)
+{
+	struct inode *i, *itmp;
+	struct name *name, *ntmp;
+
+	DL_FOREACH_SAFE2(fs->sessions.dirty, i, itmp, dirty_next)
+		if (now - atomic_load(&i->written_ms) >= QUIET_MS)
+			seal(fs, i);
+	DL_FOREACH_SAFE2(fs->sessions.waiting, name, ntmp, wait_next)
+		if (now >= name->wait_until_ms)
+			tell_write(fs, name);
+}
+
+static void
+pause_ms(struct fs *fs, int ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += (long)ms * 1000000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	pthread_cond_clockwait(&fs->sessions.changed, &fs->lock, CLOCK_MONOTONIC, &t);
+}
+
+/* Takes turns with fs.lock, as the view lock comes before it. */
+static void *
+timer_run(void *arg)
+{
+	struct fs *fs = arg;
+
+	pthread_mutex_lock(&fs->lock);
+	while (!fs->sessions.ending) {
+		if (fs->sessions.dirty == NULL && fs->sessions.waiting == NULL) {
+			pthread_cond_wait(&fs->sessions.changed, &fs->lock);
+			continue;
+		}
+		pause_ms(fs, TICK_MS);
+		pthread_mutex_unlock(&fs->lock);
+		replica_view_lock(fs->replica);
+		pthread_mutex_lock(&fs->lock);
+		tell_due(fs, now_ms());
+		pthread_mutex_unlock(&fs->lock);
+		replica_view_unlock(fs->replica);
+		pthread_mutex_lock(&fs->lock);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return NULL;
+}
+
+int
+sessions_start(struct fs *fs)
+{
+	int rc;
+
+	pthread_cond_init(&fs->sessions.changed, NULL);
+	rc = pthread_create(&fs->sessions.timer, NULL, timer_run, fs);
+	if (rc != 0)
+		pthread_cond_destroy(&fs->sessions.changed);
+	return -rc;
+}
+
+void
+sessions_stop(struct fs *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	fs->sessions.ending = true;
+	pthread_cond_signal(&fs->sessions.changed);
+	pthread_mutex_unlock(&fs->lock);
+	pthread_join(fs->sessions.timer, NULL);
+
+	replica_view_lock(fs->replica);
+	pthread_mutex_lock(&fs->lock);
+	tell_due(fs, INT64_MAX);
+	pthread_mutex_unlock(&fs->lock);
+	replica_view_unlock(fs->replica);
+	pthread_cond_destroy(&fs->sessions.changed);
+}

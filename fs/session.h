@@ -1,0 +1,68 @@
+/*
+ * Write sessions: when what users write is told to the replica.  A file is
+ * dirty from the first write until it is told, by each name that it has then:
+ * when a handle that wrote it is closed, when it is fsynced, when it was
+ * quiet for two seconds though still open, when the mount ends.  Names that
+ * editors use for a moment wait one second more.
+ *
+ * Everything that is told goes through here.  (view): the replica's view lock
+ * is held shared; (locked): fs.lock is held, too.
+ */
+#ifndef SIBFS_SESSION_H
+#define SIBFS_SESSION_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "replication/replica.h"
+
+struct fs;
+struct inode;
+struct name;
+
+struct sessions {
+	struct inode *dirty;		/* written, not told */
+	struct name *waiting;		/* closed, of a passing name, not told */
+	pthread_t timer;
+	pthread_cond_t changed;
+	bool ending;
+};
+
+int		 sessions_start(struct fs *fs);
+void		 sessions_stop(struct fs *fs);	/* tells all that is left */
+
+/* (view) Before a writable open: counts a writer.  -ESTALE: the inode has no
+ * name any more by a remote change, and the kernel should look it up again. */
+int		 session_open(struct fs *fs, struct inode *i);
+
+/* (view) Before a change by name: may attributes of it be changed, or -ESTALE? */
+int		 session_may_change(struct fs *fs, struct inode *i);
+
+/* (view) Takes back the writer that session_open counted.  wrote: this handle
+ * wrote something. */
+void		 session_close(struct fs *fs, struct inode *i, bool wrote);
+
+/* After each write. */
+void		 session_wrote(struct fs *fs, struct inode *i);
+
+/* (view) Tells a file that is dirty. */
+void		 session_seal(struct fs *fs, struct inode *i);
+
+/* (view, locked) dir/name is new.  open: it is told when it is closed. */
+void		 session_name_new(struct fs *fs, struct name *name, bool open);
+
+/* (view, locked) dir/name is gone; call before names_remove.  True: the replica
+ * must hear of it. */
+bool		 session_name_gone(struct fs *fs, struct name *name);
+
+/* (locked) The name itself stays, but its inode is being forgotten. */
+void		 session_name_dropped(struct fs *fs, struct name *name);
+
+/* (view, locked) Attributes changed. */
+void		 session_attr(struct fs *fs, struct inode *i);
+
+/* (view, locked) Tells e, stamped with the time. */
+void		 session_tell(struct fs *fs, struct replica_event e);
+
+#endif

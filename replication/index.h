@@ -1,0 +1,78 @@
+/*
+ * The index: STORE/.sibfs/index.db (SQLite, WAL, synchronous=FULL).  Every SQL
+ * statement stands in index.c.  Rows of registers are keyed by (local directory
+ * number, name), never by path: a moved directory is one row.
+ *
+ * One thread.  Changes belong to a transaction that the caller begins and
+ * commits; what is committed survives a power cut.  Errors are -EIO (damaged or
+ * unreadable), -ENOSPC, -ENOMEM.
+ */
+#ifndef SIBFS_INDEX_H
+#define SIBFS_INDEX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replication/state.h"
+
+struct index;
+
+/*
+ * Opens the database in the directory dirfd (through /proc/self/fd, so that it
+ * works when something is mounted over the store); create: makes it with its
+ * schema, else -ENOENT.  A newer schema is -EPROTO with a line in why.  The
+ * connection holds the database alone (locking_mode=EXCLUSIVE).
+ */
+int		 index_open(int dirfd, bool create, struct index **out, char *why, size_t why_size);
+void		 index_close(struct index *x);
+
+int		 index_begin(struct index *x);
+int		 index_commit(struct index *x);
+void		 index_rollback(struct index *x);
+
+/* Small values by name.  index_get_value: *out allocated; -ENOENT. */
+int		 index_set_value(struct index *x, const char *key, const void *value, size_t len);
+int		 index_get_value(struct index *x, const char *key, void **out, size_t *len);
+
+/* ---- registers ---- */
+
+int		 index_put_reg(struct index *x, const struct reg *r, bool in_conflict);
+/* Fills r, whose key is set: 1, or 0 if there is none, or -errno. */
+int		 index_get_reg(struct index *x, struct reg *r);
+int		 index_delete_reg(struct index *x, const struct reg *r);
+
+/* Calls fn for each row until it returns nonzero, which is then returned.  The
+ * name is borrowed during the call.  fn must not change the index. */
+typedef int	 index_reg_fn(void *arg, uint64_t dir_num, const char *name, uint64_t seq);
+
+int		 index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn *fn, void *arg);
+int		 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg);
+int		 index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg);
+int		 index_regs_in_dir(struct index *x, uint64_t dir_num, index_reg_fn *fn, void *arg);
+/* Those with a live version of that content (by 64 bits of the hash). */
+int		 index_regs_with_content(struct index *x, const struct hash *h, index_reg_fn *fn, void *arg);
+/* The number of registers with a live version, by directory. */
+int		 index_count_files(struct index *x, void (*fn)(void *arg, uint64_t dir_num, uint32_t files), void *arg);
+int		 index_count_since(struct index *x, uint64_t seq, uint64_t *rows);
+
+/* ---- directories ---- */
+
+/* ino: where it is in the store, 0 if nowhere. */
+int		 index_put_dir(struct index *x, const struct dir *d, uint64_t ino);
+/* Loads all of them into s (then state_rebuild is due); calls fn with each one's inode. */
+int		 index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct dir *d, uint64_t ino),
+		    void *arg);
+
+/* ---- members: incarnations that ever exchanged in the set ---- */
+
+int		 index_put_member(struct index *x, uint64_t id, const char *node);
+int		 index_load_members(struct index *x, void (*fn)(void *arg, uint64_t id, const char *node), void *arg);
+
+/* ---- peers: how far we are in their changes ---- */
+
+int		 index_put_peer(struct index *x, const char *node, uint64_t id, uint64_t epoch, uint64_t seq);
+int		 index_load_peers(struct index *x,
+		    void (*fn)(void *arg, const char *node, uint64_t id, uint64_t epoch, uint64_t seq), void *arg);
+
+#endif

@@ -1,0 +1,544 @@
+/*
+ * The tables of a replica, and what follows from each change: sequence
+ * numbers, counts of what stands, where directories show.
+ */
+#include "config.h"
+
+#include "replication/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "replication/mem.h"
+
+/* Directories that show at one place. */
+struct place_node {
+	UT_hash_handle hh;
+	struct dir *first;
+	uint32_t key_len;
+	uint8_t key[];		/* number of the parent (8 bytes), name */
+};
+
+#define LIST_ADD(list, array, item) do {						\
+	if ((list)->len == (list)->cap) {						\
+		(list)->cap = (list)->cap ? 2 * (list)->cap : 16;			\
+		(list)->array = mem_resize((list)->array, (list)->cap, sizeof(item));	\
+	}										\
+	(list)->array[(list)->len++] = (item);						\
+} while (0)
+
+struct state *
+state_new(uint64_t self, const struct state_io *io)
+{
+	static const struct identity root;
+	struct state *s = mem_alloc(sizeof(*s));
+
+	s->io = *io;
+	s->self = self;
+	s->next_num = 1;
+	s->root = state_dir_load(s, &root, 1);
+	s->root->told = DIR_TOLD;
+	return s;
+}
+
+static void
+dir_free(struct dir *d)
+{
+	free(d->birth.name);
+	free(d->at.name);
+	dirval_fini(&d->val);
+	free(d);
+}
+
+void
+state_free(struct state *s)
+{
+	struct reg *r, *rtmp;
+	struct dir *d, *dtmp;
+	struct place_node *p, *ptmp;
+
+	if (!s)
+		return;
+	HASH_ITER(hh, s->regs, r, rtmp) {
+		HASH_DEL(s->regs, r);
+		reg_free(r);
+	}
+	HASH_ITER(hh, s->places, p, ptmp) {
+		HASH_DEL(s->places, p);
+		free(p);
+	}
+	HASH_ITER(hh, s->dirs, d, dtmp) {
+		HASH_DEL(s->dirs, d);
+		dir_free(d);
+	}
+	free(s->dirty_regs.r);
+	free(s->touched_regs.r);
+	free(s->dirty_dirs.d);
+	free(s->touched_dirs.d);
+	vv_fini(&s->know);
+	free(s);
+}
+
+/* ---- events ---- */
+
+struct dot
+state_event(struct state *s, struct vv *ctx)
+{
+	struct dot d = { s->self, ++s->counter };
+
+	vv_raise(ctx, d);
+	vv_raise(&s->know, d);
+	return d;
+}
+
+struct stamp
+state_stamp(struct state *s)
+{
+	s->hlc = s->now > s->hlc + 1 ? s->now : s->hlc + 1;
+	return (struct stamp){ s->hlc, s->self };
+}
+
+void
+state_saw(struct state *s, uint64_t hlc)
+{
+	if (hlc > s->hlc)
+		s->hlc = hlc;
+}
+
+/* ---- registers ---- */
+
+struct reg *
+state_reg(struct state *s, struct dir *d, const char *name, bool make)
+{
+	struct reg *r, *fresh = reg_new(d, d->num, name);
+	bool found = false;
+
+	HASH_FIND(hh, s->regs, fresh->key, fresh->key_len, r);
+	if (!r)
+		found = s->io.load && s->io.load(s->io.ctx, fresh);
+	if (r || (!found && !make)) {
+		reg_free(fresh);
+		return r;
+	}
+	fresh->counted = fresh->shown.len > 0;
+	HASH_ADD_KEYPTR(hh, s->regs, fresh->key, fresh->key_len, fresh);
+	return fresh;
+}
+
+void
+state_touch_reg(struct state *s, struct reg *r)
+{
+	if (r->touched)
+		return;
+	r->touched = true;
+	LIST_ADD(&s->touched_regs, r, r);
+}
+
+void
+state_touch_dir(struct state *s, struct dir *d)
+{
+	if (d->touched)
+		return;
+	d->touched = true;
+	LIST_ADD(&s->touched_dirs, d, d);
+}
+
+void
+state_reg_noted(struct state *s, struct reg *r)
+{
+	if (r->dirty)
+		return;
+	r->dirty = true;
+	LIST_ADD(&s->dirty_regs, r, r);
+}
+
+void
+state_dir_noted(struct state *s, struct dir *d)
+{
+	if (d->dirty)
+		return;
+	d->dirty = true;
+	LIST_ADD(&s->dirty_dirs, d, d);
+}
+
+bool
+state_stands(const struct dir *d)
+{
+	return !d->at.up || dir_is_live(d) || d->files || d->standing;
+}
+
+/* Whether d stands may have changed: tell those above. */
+static void
+recount(struct state *s, struct dir *d)
+{
+	while (d->at.up && state_stands(d) != d->counted) {
+		d->counted = !d->counted;
+		d->at.up->standing += d->counted ? 1 : UINT32_MAX;
+		state_touch_dir(s, d);
+		d = d->at.up;
+	}
+}
+
+static void
+drop_pending(struct reg *r)
+{
+	regval_fini(r->pending);
+	free(r->pending);
+	r->pending = NULL;
+}
+
+void
+state_reg_changed(struct state *s, struct reg *r)
+{
+	bool live = r->shown.len > 0;
+
+	if (r->pending) {
+		/* Contexts alone decide here: our knowledge covers both values. */
+		regval_join(r->pending, &r->shown, NULL, NULL);
+		if (regval_equal(r->pending, &r->shown))
+			drop_pending(r);
+	}
+	r->seq = ++s->seq;
+	state_reg_noted(s, r);
+	state_touch_reg(s, r);
+	if (live != r->counted) {
+		r->counted = live;
+		r->dir->files += live ? 1 : UINT32_MAX;
+		recount(s, r->dir);
+	}
+}
+
+void
+state_reg_show(struct state *s, struct reg *r)
+{
+	uint64_t seq = r->seq;
+
+	if (!r->pending)
+		return;
+	regval_fini(&r->shown);
+	r->shown = *r->pending;
+	free(r->pending);
+	r->pending = NULL;
+	state_reg_changed(s, r);
+	r->seq = seq;		/* peers were told of it when it was pending */
+}
+
+/* ---- where directories show ---- */
+
+static struct place_node *
+place_node(const struct state *s, const struct dir *up, const char *name)
+{
+	size_t len = 8 + strlen(name);
+	uint8_t key[8 + 256];
+	struct place_node *p;
+
+	if (len > sizeof(key))
+		return NULL;
+	memcpy(key, &up->num, 8);
+	memcpy(key + 8, name, len - 8);
+	HASH_FIND(hh, s->places, key, len, p);
+	return p;
+}
+
+struct dir *
+state_at(const struct state *s, const struct dir *up, const char *name)
+{
+	struct place_node *p = place_node(s, up, name);
+
+	return p ? p->first : NULL;
+}
+
+static void
+unlink_dir(struct state *s, struct dir *d)
+{
+	struct place_node *p;
+
+	if (!d->at.up)
+		return;
+	if (d->counted) {
+		d->counted = false;
+		d->at.up->standing--;
+		recount(s, d->at.up);
+	}
+	DL_DELETE(d->at.up->children, d);
+	p = place_node(s, d->at.up, d->at.name);
+	LL_DELETE2(p->first, d, same_place);
+	if (!p->first) {
+		HASH_DEL(s->places, p);
+		free(p);
+	}
+	free(d->at.name);
+	d->at = (struct place){ NULL, NULL };
+}
+
+static void
+link_dir(struct state *s, struct dir *d, struct place at)
+{
+	size_t len = strlen(at.name);
+	struct place_node *p = place_node(s, at.up, at.name);
+
+	d->at = (struct place){ at.up, mem_str(at.name) };
+	DL_APPEND(at.up->children, d);
+	if (!p) {
+		p = mem_alloc(sizeof(*p) + 8 + len);
+		p->key_len = (uint32_t)(8 + len);
+		memcpy(p->key, &at.up->num, 8);
+		memcpy(p->key + 8, at.name, len);
+		HASH_ADD(hh, s->places, key, p->key_len, p);
+	}
+	LL_APPEND2(p->first, d, same_place);
+	recount(s, d);
+}
+
+static bool
+same_place(struct place a, struct place b)
+{
+	return a.up == b.up && a.up && strcmp(a.name, b.name) == 0;
+}
+
+/* Would d, shown in up, hang from itself? */
+static bool
+closes_ring(const struct dir *d, const struct dir *up)
+{
+	for (; up; up = up->at.up)
+		if (up == d)
+			return true;
+	return false;
+}
+
+static void
+relocate(struct state *s, struct dir *d)
+{
+	struct place to = dir_place(d);
+
+	if (d == s->root)
+		return;
+	if (s->displaced || closes_ring(d, to.up)) {
+		state_rebuild(s);
+	} else if (!same_place(d->at, to)) {
+		unlink_dir(s, d);
+		link_dir(s, d, to);
+	}
+	recount(s, d);
+}
+
+/* The newest move of the ring that d's way up runs into, if it is a new one. */
+static struct dir *
+find_ring(struct state *s, struct dir *d, uint32_t mark)
+{
+	struct dir *x = d, *newest;
+
+	for (; x != s->root && !x->mark; x = x->want.up)
+		x->mark = mark;
+	if (x == s->root || x->mark != mark)
+		return NULL;
+	newest = x;
+	for (struct dir *y = x->want.up; y != x; y = y->want.up)
+		if (stamp_compare(dir_since(y), dir_since(newest)) > 0)
+			newest = y;
+	return newest;
+}
+
+static bool
+in_ring(const struct state *s, const struct dir *d)
+{
+	const struct dir *x = d->want.up;
+
+	/* A ring elsewhere above is not ours: bound the walk. */
+	for (unsigned n = HASH_COUNT(s->dirs); n && x != s->root; n--, x = x->want.up)
+		if (x == d)
+			return true;
+	return false;
+}
+
+static int
+by_since(const void *a, const void *b)
+{
+	return stamp_compare(dir_since(*(struct dir *const *)a), dir_since(*(struct dir *const *)b));
+}
+
+/*
+ * Opens the rings: the newest move of each does not count; what hangs in a
+ * ring even so shows in the root.
+ */
+static void
+open_rings(struct state *s, struct dir_list *broken)
+{
+	if (broken->len)
+		qsort(broken->d, broken->len, sizeof(*broken->d), by_since);
+	for (size_t i = 0; i < broken->len; i++)
+		broken->d[i]->mark = 0;
+	for (size_t i = 0; i < broken->len; i++) {
+		struct dir *d = broken->d[i];
+		struct place back = dir_move(d)->from;
+
+		free(d->want.name);
+		d->want = (struct place){ back.up, mem_str(back.name) };
+		if (!in_ring(s, d))
+			continue;
+		free(d->want.name);
+		d->want.up = s->root;
+		d->want.name = mem_printf("%s%s%s", dir_place(d).name, STATE_SEP,
+		    s->io.node_name(s->io.ctx, dir_since(d).id));
+	}
+}
+
+void
+state_rebuild(struct state *s)
+{
+	struct dir_list broken = { 0 };
+	struct dir *d, *tmp, *newest;
+	uint32_t mark = 0;
+
+	HASH_ITER(hh, s->dirs, d, tmp) {
+		struct place p = dir_place(d);
+
+		d->mark = 0;
+		if (d != s->root)
+			d->want = (struct place){ p.up, mem_str(p.name) };
+	}
+	HASH_ITER(hh, s->dirs, d, tmp)
+		if (d != s->root && (newest = find_ring(s, d, ++mark)))
+			LIST_ADD(&broken, d, newest);
+	open_rings(s, &broken);
+	s->displaced = 0;
+	HASH_ITER(hh, s->dirs, d, tmp) {
+		if (d == s->root)
+			continue;
+		if (!same_place(d->want, dir_place(d)))
+			s->displaced++;
+		if (!same_place(d->want, d->at))
+			unlink_dir(s, d);
+	}
+	/* All that change have left: no ring can show in between. */
+	HASH_ITER(hh, s->dirs, d, tmp) {
+		if (d == s->root)
+			continue;
+		if (!d->at.up) {
+			link_dir(s, d, d->want);
+			state_touch_dir(s, d);
+		}
+		free(d->want.name);
+		d->want = (struct place){ NULL, NULL };
+	}
+	free(broken.d);
+}
+
+/* ---- directories ---- */
+
+struct dir *
+state_dir(struct state *s, const struct identity *id)
+{
+	struct dir *d;
+
+	HASH_FIND(hh, s->dirs, id, sizeof(*id), d);
+	return d;
+}
+
+struct dir *
+state_dir_load(struct state *s, const struct identity *id, uint64_t num)
+{
+	struct dir *d = mem_alloc(sizeof(*d));
+
+	d->id = *id;
+	d->num = num;
+	if (num >= s->next_num)
+		s->next_num = num + 1;
+	HASH_ADD(hh, s->dirs, id, sizeof(d->id), d);
+	return d;
+}
+
+struct dir *
+state_dir_add(struct state *s, struct place birth, uint32_t k)
+{
+	struct identity id = identity_make(&birth.up->id, birth.name, k);
+	struct dir *d = state_dir_load(s, &id, s->next_num);
+
+	d->birth = (struct place){ birth.up, mem_str(birth.name) };
+	d->birth_k = k;
+	return d;
+}
+
+void
+state_dir_changed(struct state *s, struct dir *d)
+{
+	d->seq = ++s->seq;
+	state_dir_noted(s, d);
+	state_touch_dir(s, d);
+	relocate(s, d);
+}
+
+uint32_t
+state_free_number(struct state *s, struct place at, bool reuse_removed)
+{
+	for (uint32_t k = 0;; k++) {
+		struct identity id = identity_make(&at.up->id, at.name, k);
+		struct dir *d = state_dir(s, &id);
+
+		if (!d || (reuse_removed && !dir_is_live(d) && !d->val.moves_len))
+			return k;
+	}
+}
+
+static int
+by_birth(const void *a, const void *b)
+{
+	const struct dir *x = *(struct dir *const *)a, *y = *(struct dir *const *)b;
+	int order = strcmp(x->birth.name, y->birth.name);
+
+	return order ? order : (x->birth_k > y->birth_k) - (x->birth_k < y->birth_k);
+}
+
+void
+state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t k)
+{
+	struct dir_list made = { 0 };
+	char *name = mem_str(birth.name);
+	struct dir *c, *tmp;
+
+	HASH_DEL(s->dirs, d);
+	d->id = identity_make(&birth.up->id, name, k);
+	free(d->birth.name);
+	d->birth = (struct place){ birth.up, name };
+	d->birth_k = k;
+	HASH_ADD(hh, s->dirs, id, sizeof(d->id), d);
+	state_event(s, &d->val.ctx);
+	state_dir_changed(s, d);
+	/* Those made in it stand in it, unless they were moved before being told. */
+	if (s->untold_moved) {
+		HASH_ITER(hh, s->dirs, c, tmp)
+			if (c->told != DIR_TOLD && c->birth.up == d)
+				LIST_ADD(&made, d, c);
+	} else {
+		DL_FOREACH(d->children, c)
+			if (c->told != DIR_TOLD && c->birth.up == d)
+				LIST_ADD(&made, d, c);
+	}
+	if (made.len)
+		qsort(made.d, made.len, sizeof(*made.d), by_birth);
+	for (size_t i = 0; i < made.len; i++) {
+		struct place at = { d, made.d[i]->birth.name };
+
+		state_take_identity(s, made.d[i], at, state_free_number(s, at, false));
+	}
+	free(made.d);
+}
+
+void
+state_trim(struct state *s, size_t keep)
+{
+	struct reg *r, *tmp;
+
+	if (HASH_COUNT(s->regs) <= keep)
+		return;
+	HASH_ITER(hh, s->regs, r, tmp) {
+		if (HASH_COUNT(s->regs) <= keep)
+			return;
+		if (r->dirty || r->touched)
+			continue;
+		HASH_DEL(s->regs, r);
+		reg_free(r);
+	}
+}

@@ -1,0 +1,129 @@
+/*
+ * What one replica holds: its directories, registers and knowledge, and where
+ * directories show.  Directories live in memory; registers are fetched through
+ * `load` when first needed and may be let go once they are in the index.
+ *
+ * Pure: no I/O of its own, no clock, no locks, no logging.  The caller sets
+ * `now` before it changes anything.
+ */
+#ifndef SIBFS_STATE_H
+#define SIBFS_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replication/dir.h"
+#include "replication/reg.h"
+#include "replication/vv.h"
+
+#define STATE_SEP ".conflict-"
+
+struct state_io {
+	void *ctx;
+	/* Fills r (its key is set) from the index; false: there is none.  May be NULL. */
+	bool (*load)(void *ctx, struct reg *r);
+	/* The node name of an incarnation, for labels; never NULL. */
+	const char *(*node_name)(void *ctx, uint64_t id);
+	/* Calls fn for each name in d whose files are in conflict.  May be NULL. */
+	void (*conflicts)(void *ctx, struct dir *d, void (*fn)(void *arg, const char *name), void *arg);
+};
+
+/* Pointers collected for the caller, each once until the list is taken. */
+struct reg_list {
+	struct reg **r;
+	size_t len, cap;
+};
+struct dir_list {
+	struct dir **d;
+	size_t len, cap;
+};
+
+struct place_node;
+
+struct state {
+	struct state_io io;
+	uint64_t self;		/* our incarnation */
+	uint64_t counter;	/* of the last event */
+	uint64_t now;		/* physical clock, nanoseconds; may be wrong */
+	uint64_t hlc;		/* the largest stamp given or seen here */
+	uint64_t seq;		/* of the last change */
+	uint64_t next_num;	/* for directories */
+	struct vv know;
+	struct dir *root;
+	struct dir *dirs;	/* by identity, the root among them */
+	struct place_node *places;	/* (parent, name) -> directories that show there */
+	struct reg *regs;	/* cached */
+	size_t displaced;	/* directories that show elsewhere because of a ring */
+	uint32_t untold;	/* directories that no peer has heard of */
+	bool untold_moved;	/* one of them may stand elsewhere than it was made */
+
+	struct reg_list dirty_regs, touched_regs;
+	struct dir_list dirty_dirs, touched_dirs;
+};
+
+struct state	*state_new(uint64_t self, const struct state_io *io);
+void		 state_free(struct state *s);
+
+/* ---- events ---- */
+
+/* The next dot, entered into ctx and into our knowledge. */
+struct dot	 state_event(struct state *s, struct vv *ctx);
+
+/* The next clock stamp. */
+struct stamp	 state_stamp(struct state *s);
+void		 state_saw(struct state *s, uint64_t hlc);
+
+/* ---- registers ---- */
+
+/* NULL if there is none and make is false.  Valid until state_trim. */
+struct reg	*state_reg(struct state *s, struct dir *d, const char *name, bool make);
+
+/*
+ * To be called after each change of r->shown or r->pending.  Keeps the counts
+ * of what stands, the sequence, and pending at or above shown.
+ */
+void		 state_reg_changed(struct state *s, struct reg *r);
+
+/* Its pending value is complete: from now on it is shown. */
+void		 state_reg_show(struct state *s, struct reg *r);
+
+/* Only its local notes changed: to be written, nothing to be sent. */
+void		 state_reg_noted(struct state *s, struct reg *r);
+
+/* ---- directories ---- */
+
+struct dir	*state_dir(struct state *s, const struct identity *id);
+
+/* Adds one of that birth (parent known); no live dots yet. */
+struct dir	*state_dir_add(struct state *s, struct place birth, uint32_t k);
+
+/* Puts one read from the index in place; then state_rebuild once for all. */
+struct dir	*state_dir_load(struct state *s, const struct identity *id, uint64_t num);
+
+/* After each change of a directory's value. */
+void		 state_dir_changed(struct state *s, struct dir *d);
+void		 state_dir_noted(struct state *s, struct dir *d);
+
+/* Gives an untold directory, and those made in it, the identity of another birth. */
+void		 state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t k);
+
+/* The lowest number for a new one at that place whose identity is not taken. */
+uint32_t	 state_free_number(struct state *s, struct place at, bool reuse_removed);
+
+/* The first directory shown at (up, name), standing or not; others by ->same_place. */
+struct dir	*state_at(const struct state *s, const struct dir *up, const char *name);
+
+/* Does it show: is it live, or does something stand in it? */
+bool		 state_stands(const struct dir *d);
+
+/* Where all directories show, from scratch. */
+void		 state_rebuild(struct state *s);
+
+void		 state_touch_reg(struct state *s, struct reg *r);
+void		 state_touch_dir(struct state *s, struct dir *d);
+
+/* Lets registers go that are written and not listed, down to `keep`. */
+void		 state_trim(struct state *s, size_t keep);
+
+#endif

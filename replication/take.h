@@ -1,0 +1,42 @@
+/*
+ * Taking in what another replica knows of one register or directory, and
+ * adopting its directories for those made here that nobody has heard of yet.
+ * Commutative, associative, idempotent.  Pure.
+ */
+#ifndef SIBFS_TAKE_H
+#define SIBFS_TAKE_H
+
+#include "replication/state.h"
+
+/*
+ * Joins a register.  What is joined is pending until state_reg_show.  Returns
+ * the register; *news says whether anything was new.
+ */
+struct reg	*take_reg(struct state *s, struct dir *d, const char *name, const struct regval *theirs,
+		    const struct vv *their_know, bool *news);
+
+/* Joins a directory, whose parents (of birth and moves) are all known. */
+struct dir	*take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *theirs,
+		    const struct vv *their_know, bool *news);
+
+/*
+ * Before a replica first sends directories that no peer has heard of, it offers
+ * their paths; the peer answers with the directory it shows there, and what was
+ * made here under that name is that one.
+ */
+bool		 take_may_offer(struct state *s, struct dir *d);
+
+/* What we show at that path, if it can be adopted there; else NULL. */
+struct dir	*take_answer(struct state *s, const char *path);
+
+/* Lets our directory at path take the identity that the peer shows there.  The
+ * caller then joins the peer's directory by take_dir. */
+bool		 take_adopt(struct state *s, const char *path, struct place birth, uint32_t k, struct place place);
+
+/* A peer is about to hear of all that we have. */
+void		 take_told(struct state *s);
+
+/* The path at which a directory shows ("" for the root); to free. */
+char		*take_path(const struct dir *d);
+
+#endif

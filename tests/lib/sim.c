@@ -1,0 +1,499 @@
+/*
+ * States side by side.
+ */
+#include "config.h"
+
+#include "tests/lib/sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replication/mem.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
+
+static const char *
+node_name(void *ctx, uint64_t id)
+{
+	struct sim *sim = ctx;
+
+	return id && id <= sim->len ? sim->name[id - 1] : "nobody";
+}
+
+void
+sim_init(struct sim *sim, const char *const *names, size_t n)
+{
+	struct state_io io = { .ctx = sim, .node_name = node_name };
+
+	sim->len = n;
+	for (size_t i = 0; i < n; i++) {
+		sim->name[i] = names[i];
+		sim->s[i] = state_new(i + 1, &io);
+	}
+}
+
+void
+sim_fini(struct sim *sim)
+{
+	for (size_t i = 0; i < sim->len; i++)
+		state_free(sim->s[i]);
+}
+
+/* Nobody looks at disks here. */
+static void
+forget_touched(struct state *s)
+{
+	for (size_t i = 0; i < s->touched_regs.len; i++)
+		s->touched_regs.r[i]->touched = false;
+	for (size_t i = 0; i < s->touched_dirs.len; i++)
+		s->touched_dirs.d[i]->touched = false;
+	s->touched_regs.len = s->touched_dirs.len = 0;
+}
+
+/* ---- paths ---- */
+
+struct at {
+	struct obstack o;
+	struct folder up;
+	char *name;
+	struct group g;
+	struct shown *file;
+};
+
+static void
+at_close(struct at *a)
+{
+	group_fini(&a->g);
+	free(a->name);
+	obstack_free(&a->o, NULL);
+}
+
+/* 0, -ENOENT or -ENOTDIR as the way there says; the name itself may be missing. */
+static int
+at_open(struct state *s, const char *path, struct at *a)
+{
+	char *copy = mem_str(path), *slash = strrchr(copy, '/'), *rest = copy, *part;
+	int rc = 0;
+
+	memset(a, 0, sizeof(*a));
+	obstack_init(&a->o);
+	a->name = mem_str(slash ? slash + 1 : copy);
+	a->up.ids = obstack_alloc(&a->o, sizeof(*a->up.ids));
+	a->up.ids[0] = s->root;
+	a->up.len = 1;
+	if (slash)
+		*slash = '\0';
+	while (slash && rc == 0 && (part = strsep(&rest, "/"))) {
+		struct folder next;
+
+		display_subfolder(s, &a->up, part, &a->o, &next);
+		if (!next.len) {
+			display_find(s, &a->up, part, &a->o, &a->g, &a->file);
+			rc = a->file ? -ENOTDIR : -ENOENT;
+		}
+		a->up = next;
+	}
+	free(copy);
+	if (rc == 0)
+		display_find(s, &a->up, a->name, &a->o, &a->g, &a->file);
+	if (rc < 0)
+		at_close(a);
+	return rc;
+}
+
+static bool
+at_is_dir(const struct at *a)
+{
+	return !a->file && a->g.dirs.len > 0;
+}
+
+static bool
+at_exists(const struct at *a)
+{
+	return a->file || a->g.dirs.len > 0;
+}
+
+static bool
+is_empty(const struct folder *f)
+{
+	for (size_t i = 0; i < f->len; i++)
+		if (f->ids[i]->files || f->ids[i]->standing)
+			return false;
+	return true;
+}
+
+/* ---- user operations ---- */
+
+int
+sim_write(struct state *s, const char *path, const char *content)
+{
+	struct local_file f = { .kind = KIND_FILE, .size = strlen(content) };
+	struct at a;
+	int rc = at_open(s, path, &a);
+
+	if (rc < 0)
+		return rc;
+	memcpy(f.hash.b, content, strlen(content));
+	if (a.file)
+		f.attrs = attrs_copy(&a.file->attrs);
+	else
+		attrs_set_mode(&f.attrs, 0644, (struct stamp){ 0, 0 });
+	rc = at_is_dir(&a) ? -EISDIR : local_write(s, a.up.ids[0], a.name, &f, NULL);
+	attrs_fini(&f.attrs);
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+int
+sim_unlink(struct state *s, const char *path)
+{
+	struct at a;
+	int rc = at_open(s, path, &a);
+
+	if (rc < 0)
+		return rc;
+	rc = local_unlink(s, a.up.ids[0], a.name);
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+int
+sim_mkdir(struct state *s, const char *path, uint32_t mode, enum dir_told told)
+{
+	struct dir *d;
+	struct at a;
+	int rc = at_open(s, path, &a);
+
+	if (rc < 0)
+		return rc;
+	rc = at_exists(&a) ? -EEXIST : local_mkdir(s, a.up.ids[0], a.name, mode, told, &d);
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+int
+sim_rmdir(struct state *s, const char *path)
+{
+	struct at a;
+	int rc = at_open(s, path, &a);
+
+	if (rc < 0)
+		return rc;
+	if (at_is_dir(&a) && !is_empty(&a.g.dirs))
+		rc = -ENOTEMPTY;
+	else
+		rc = local_rmdir(s, a.up.ids[0], a.name);
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+static int
+rename_checked(struct state *s, const char *from, const char *to, const struct at *a, const struct at *b)
+{
+	size_t n = strlen(from);
+
+	if (strcmp(from, to) == 0)
+		return 0;
+	if (strncmp(to, from, n) == 0 && to[n] == '/')
+		return at_is_dir(a) ? -EINVAL : -ENOTDIR;
+	if (!at_is_dir(a))
+		return at_is_dir(b) ? -EISDIR :
+		    local_rename(s, a->up.ids[0], a->name, b->up.ids[0], b->name, NULL, NULL);
+	if (b->file)
+		return -ENOTDIR;
+	if (at_is_dir(b) && !is_empty(&b->g.dirs))
+		return -ENOTEMPTY;
+	return local_move(s, a->up.ids[0], a->name, b->up.ids[0], b->name);
+}
+
+int
+sim_rename(struct state *s, const char *from, const char *to)
+{
+	struct at a, b;
+	int rc = at_open(s, from, &a);
+
+	if (rc < 0)
+		return rc;
+	rc = at_exists(&a) ? at_open(s, to, &b) : -ENOENT;
+	if (rc == 0) {
+		rc = rename_checked(s, from, to, &a, &b);
+		at_close(&b);
+	}
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+int
+sim_chmod(struct state *s, const char *path, uint32_t mode)
+{
+	struct attrs set = { 0 };
+	struct at a;
+	int rc = at_open(s, path, &a);
+
+	if (rc < 0)
+		return rc;
+	attrs_set_mode(&set, mode, (struct stamp){ 0, 0 });
+	rc = local_set_attrs(s, a.up.ids[0], a.name, &set);
+	attrs_fini(&set);
+	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+/* ---- replication ---- */
+
+static struct dir *take_with_above(struct state *me, struct state *peer, struct dir *d, unsigned depth);
+
+static struct place
+place_here(struct state *me, struct state *peer, struct place p, unsigned depth)
+{
+	return (struct place){ take_with_above(me, peer, p.up, depth + 1), p.name };
+}
+
+/* Takes a directory, those above it first; in a ring the walk up ends by depth. */
+static struct dir *
+take_with_above(struct state *me, struct state *peer, struct dir *theirs, unsigned depth)
+{
+	struct dir *mine = state_dir(me, &theirs->id);
+	struct dirval val;
+	struct place birth;
+	bool news;
+
+	if (theirs == peer->root)
+		return me->root;
+	if (mine && (depth > 20 || vv_dominates(&mine->val.ctx, &theirs->val.ctx)))
+		return mine;
+	birth = place_here(me, peer, theirs->birth, depth);
+	if (!state_dir(me, &theirs->id)) {
+		struct dirval bare = { 0 };
+
+		/* Known first, so that a ring above it finds it. */
+		take_dir(me, birth, theirs->birth_k, &bare, NULL, &news);
+	}
+	dirval_copy(&val, &theirs->val);
+	for (uint32_t i = 0; i < val.moves_len; i++) {
+		val.moves[i].to = place_here(me, peer, val.moves[i].to, depth);
+		val.moves[i].from = place_here(me, peer, val.moves[i].from, depth);
+	}
+	mine = take_dir(me, birth, theirs->birth_k, &val, &peer->know, &news);
+	dirval_fini(&val);
+	return mine;
+}
+
+static void
+adopt(struct state *me, struct state *peer)
+{
+	char **paths = NULL;
+	size_t n = 0;
+	struct dir *d, *tmp;
+
+	HASH_ITER(hh, me->dirs, d, tmp) {
+		if (d == me->root || !take_may_offer(me, d))
+			continue;
+		paths = mem_resize(paths, n + 1, sizeof(*paths));
+		paths[n++] = take_path(d);
+	}
+	for (size_t i = 1; i < n; i++)
+		for (size_t j = i; j > 0 && strcmp(paths[j - 1], paths[j]) > 0; j--) {
+			char *x = paths[j];
+
+			paths[j] = paths[j - 1];
+			paths[j - 1] = x;
+		}
+	for (size_t i = 0; i < n; i++) {
+		struct dir *o = take_answer(peer, paths[i]), *up, *by;
+		struct place p;
+
+		if (o) {
+			p = dir_place(o);
+			up = state_dir(me, &p.up->id);
+			by = state_dir(me, &o->birth.up->id);
+			if (up && by && take_adopt(me, paths[i], (struct place){ by, o->birth.name }, o->birth_k,
+			    (struct place){ up, p.name }))
+				take_with_above(me, peer, o, 0);
+		}
+		free(paths[i]);
+	}
+	free(paths);
+}
+
+struct row {
+	bool gone;
+	uint64_t at;
+	struct dir *d;
+	struct reg *r;
+};
+
+static uint64_t
+max_event(const struct vv *v)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < v->len; i++)
+		n = v->e[i].n > n ? v->e[i].n : n;
+	return n;
+}
+
+static int
+by_order(const void *pa, const void *pb)
+{
+	const struct row *a = pa, *b = pb;
+
+	if (a->gone != b->gone)
+		return a->gone ? 1 : -1;
+	if (a->at != b->at)
+		return a->at < b->at ? -1 : 1;
+	return (a->r != NULL) - (b->r != NULL);
+}
+
+static void
+take_row(struct state *me, struct state *peer, const struct row *row)
+{
+	struct reg *mine;
+	struct dir *d;
+	bool news;
+
+	if (row->d) {
+		take_with_above(me, peer, row->d, 0);
+		return;
+	}
+	d = take_with_above(me, peer, row->r->dir, 0);
+	mine = take_reg(me, d, reg_name(row->r), reg_known(row->r), &peer->know, &news);
+	state_reg_show(me, mine);
+}
+
+void
+sim_pull(struct state *me, struct state *peer, size_t limit)
+{
+	struct row *rows = NULL;
+	size_t n = 0;
+	struct dir *d, *dtmp;
+	struct reg *r, *rtmp;
+
+	adopt(peer, me);
+	adopt(me, peer);
+	take_told(peer);
+	rows = mem_resize(NULL, HASH_COUNT(peer->dirs) + HASH_COUNT(peer->regs) + 1, sizeof(*rows));
+	HASH_ITER(hh, peer->dirs, d, dtmp)
+		if (d != peer->root && !vv_dominates(&me->know, &d->val.ctx))
+			rows[n++] = (struct row){ !dir_is_live(d), max_event(&d->val.ctx), d, NULL };
+	HASH_ITER(hh, peer->regs, r, rtmp)
+		if (!vv_dominates(&me->know, &reg_known(r)->ctx))
+			rows[n++] = (struct row){ !reg_known(r)->len, max_event(&reg_known(r)->ctx), NULL, r };
+	if (n)
+		qsort(rows, n, sizeof(*rows), by_order);
+	for (size_t i = 0; i < n && i < limit; i++)
+		take_row(me, peer, &rows[i]);
+	if (limit >= n)
+		vv_join(&me->know, &peer->know);
+	free(rows);
+	forget_touched(me);
+	forget_touched(peer);
+}
+
+/* ---- what shows ---- */
+
+struct lines {
+	char **line;
+	size_t len;
+};
+
+static void
+add_line(struct lines *l, char *line)
+{
+	l->line = mem_resize(l->line, l->len + 1, sizeof(*l->line));
+	l->line[l->len++] = line;
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The names that stand in a folder, each once. */
+static char **
+names_in(struct state *s, const struct folder *f, size_t *n)
+{
+	char **out = NULL;
+	struct reg *r, *tmp;
+	struct dir *c;
+
+	*n = 0;
+	for (size_t i = 0; i < f->len; i++) {
+		HASH_ITER(hh, s->regs, r, tmp)
+			if (r->dir == f->ids[i]) {
+				out = mem_resize(out, *n + 1, sizeof(*out));
+				out[(*n)++] = mem_str(reg_name(r));
+			}
+		for (c = f->ids[i]->children; c; c = c->next) {
+			out = mem_resize(out, *n + 1, sizeof(*out));
+			out[(*n)++] = mem_str(c->at.name);
+		}
+	}
+	if (*n)
+		qsort(out, *n, sizeof(*out), by_text);
+	return out;
+}
+
+static void
+list_folder(struct state *s, const struct folder *f, const char *path, struct obstack *o, struct lines *l)
+{
+	size_t n;
+	char **names = names_in(s, f, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		struct group g;
+		char *sub;
+
+		if (i && strcmp(names[i], names[i - 1]) == 0)
+			continue;
+		display_group(s, f, names[i], o, &g);
+		sub = mem_printf("%s%s%s", path, *path ? "/" : "", names[i]);
+		if (g.dirs.len) {
+			add_line(l, mem_printf("%s\t-\t%o\n", sub, display_folder_mode(&g.dirs)));
+			list_folder(s, &g.dirs, sub, o, l);
+		}
+		free(sub);
+		for (size_t j = 0; j < g.len; j++)
+			add_line(l, mem_printf("%s%s%s\t%.32s\t%o\n", path, *path ? "/" : "", g.files[j].name,
+			    (const char *)g.files[j].hash.b, attrs_mode(&g.files[j].attrs, 0)));
+		group_fini(&g);
+	}
+	for (size_t i = 0; i < n; i++)
+		free(names[i]);
+	free(names);
+}
+
+char *
+sim_tree(struct state *s)
+{
+	struct folder root = { &s->root, 1 };
+	struct lines l = { 0 };
+	size_t size = 1;
+	struct obstack o;
+	char *out, *p;
+
+	obstack_init(&o);
+	list_folder(s, &root, "", &o, &l);
+	obstack_free(&o, NULL);
+	if (l.len)
+		qsort(l.line, l.len, sizeof(*l.line), by_text);
+	for (size_t i = 0; i < l.len; i++)
+		size += strlen(l.line[i]);
+	p = out = mem_alloc(size);
+	for (size_t i = 0; i < l.len; i++) {
+		p = stpcpy(p, l.line[i]);
+		free(l.line[i]);
+	}
+	free(l.line);
+	return out;
+}
