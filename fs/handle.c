@@ -9,15 +9,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "replication/mem.h"
+
 struct handle *
 handle_new(struct inode *i, int fd, bool writable)
 {
-	struct handle *h = calloc(1, sizeof *h);
+	struct handle *h = mem_alloc(sizeof *h);
 
-	if (h == NULL) {
-		close(fd);
-		return NULL;
-	}
 	h->inode = i;
 	h->fd = fd;
 	h->writable = writable;
@@ -36,13 +34,15 @@ handle_free(struct handle *h)
 struct dir_handle *
 dir_handle_new(int fd)
 {
-	struct dir_handle *d = calloc(1, sizeof *d);
+	DIR *dir = fdopendir(fd);
+	struct dir_handle *d;
 
-	if (d == NULL || (d->dir = fdopendir(fd)) == NULL) {
+	if (dir == NULL) {
 		close(fd);
-		free(d);
 		return NULL;
 	}
+	d = mem_alloc(sizeof *d);
+	d->dir = dir;
 	return d;
 }
 

@@ -27,7 +27,7 @@ struct dir_handle {
 	off_t offset;		/* of what comes next */
 };
 
-/* Takes fd over, on failure too.  NULL: no memory. */
+/* Both take fd over, dir_handle_new also when it fails (NULL). */
 struct handle	*handle_new(struct inode *i, int fd, bool writable);
 void		 handle_free(struct handle *h);
 

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,12 @@ uint64_t
 inode_node(const struct fs *fs, const struct inode *i)
 {
 	return i == &fs->inodes.root ? FUSE_ROOT_ID : (uintptr_t)i;
+}
+
+struct inode *
+name_inode(const struct name *name)
+{
+	return (struct inode *)((char *)name->of - offsetof(struct inode, names));
 }
 
 static struct inode *

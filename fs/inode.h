@@ -72,6 +72,9 @@ void		 inodes_fini(struct fs *fs);
 struct inode	*inode_of(struct fs *fs, uint64_t node);
 uint64_t	 inode_node(const struct fs *fs, const struct inode *i);
 
+/* The inode that a name is of. */
+struct inode	*name_inode(const struct name *name);
+
 /* (locked) An inode of the replicated tree by its number; NULL: not known. */
 struct inode	*inode_find(struct fs *fs, ino_t ino);
 

@@ -103,7 +103,7 @@ name_is_passing(const char *text)
 {
 	static const char *const patterns[] = {
 		"*~",			/* backup files of most editors */
-		".*.sw?",		/* vim's swap files */
+		".*.sw?", ".*.sw?x",	/* vim: swap files, a probe beside them */
 		"4913",			/* vim asks whether it may create files */
 		".#*", "#*#",		/* Emacs: locks, auto-save files */
 		".goutputstream-*",	/* GLib */

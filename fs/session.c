@@ -40,12 +40,6 @@ session_tell(struct fs *fs, struct replica_event e)
 	replica_tell(fs->replica, &e);
 }
 
-static struct inode *
-inode_of_name(const struct name *name)
-{
-	return (struct inode *)((char *)name->of - offsetof(struct inode, names));
-}
-
 static void
 stop_waiting(struct fs *fs, struct name *name)
 {
@@ -62,7 +56,7 @@ tell_write(struct fs *fs, struct name *name)
 	name->untold = false;
 	session_tell(fs, (struct replica_event){
 		.op = REPLICA_WRITE,
-		.ino = inode_of_name(name)->key.ino,
+		.ino = name_inode(name)->key.ino,
 		.dir = name->dir,
 		.name = name->text,
 	});

@@ -160,7 +160,8 @@ control_connect(dev_t dev, ino_t ino)
 			return -errno;
 		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
 			return fd;
-		if (rc == -ENOENT)
+		/* Places of other users say nothing about this store. */
+		if (errno != ENOENT && errno != EACCES)
 			rc = -errno;
 		close(fd);
 	}

@@ -44,6 +44,16 @@ is_live_dot(const struct dirval *v, struct dot d)
 	return false;
 }
 
+/* Two replicas may repeat one stamp when they make the same repair of a ring
+ * lasting: then the dot decides, so that all agree. */
+static bool
+move_is_newer(const struct dir_move *a, const struct dir_move *b)
+{
+	int order = b ? stamp_compare(a->at, b->at) : 1;
+
+	return order > 0 || (order == 0 && dot_compare(a->dot, b->dot) > 0);
+}
+
 const struct dir_move *
 dir_move(const struct dir *d)
 {
@@ -52,9 +62,9 @@ dir_move(const struct dir *d)
 	for (uint32_t i = 0; i < d->val.moves_len; i++) {
 		const struct dir_move *m = &d->val.moves[i];
 
-		if (!any || stamp_compare(m->at, any->at) > 0)
+		if (move_is_newer(m, any))
 			any = m;
-		if (is_live_dot(&d->val, m->dot) && (!alive || stamp_compare(m->at, alive->at) > 0))
+		if (is_live_dot(&d->val, m->dot) && move_is_newer(m, alive))
 			alive = m;
 	}
 	return alive ? alive : d->val.live_len ? NULL : any;

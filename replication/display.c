@@ -60,16 +60,18 @@ static void
 collect_dirs(struct state *s, const struct folder *up, const char *name, const struct dir *also, struct obstack *o,
     struct folder *out)
 {
+	struct folder found = { 0 };	/* out may be up */
 	size_t n = 0;
 
 	for (size_t i = 0; i < up->len; i++)
 		for (struct dir *d = state_at(s, up->ids[i], name); d; d = d->same_place)
 			n += state_stands(d) || d == also;
-	*out = (struct folder){ n ? obstack_alloc(o, n * sizeof(*out->ids)) : NULL, 0 };
+	found.ids = n ? obstack_alloc(o, n * sizeof(*found.ids)) : NULL;
 	for (size_t i = 0; i < up->len; i++)
 		for (struct dir *d = state_at(s, up->ids[i], name); d; d = d->same_place)
 			if (state_stands(d) || d == also)
-				insert_dir(up, out, d);
+				insert_dir(up, &found, d);
+	*out = found;
 }
 
 void
@@ -371,7 +373,7 @@ name_taken(struct state *s, const struct folder *f, const char *name, struct obs
 }
 
 static void
-name_sibling(struct state *s, const struct folder *f, struct group *g, struct shown *e, struct obstack *o)
+name_sibling(struct state *s, const struct folder *f, struct name_group *g, struct shown *e, struct obstack *o)
 {
 	char name[DISPLAY_NAME_MAX + 1], slot[DISPLAY_NAME_MAX + 1];
 	bool taken;
@@ -393,13 +395,13 @@ name_sibling(struct state *s, const struct folder *f, struct group *g, struct sh
 }
 
 void
-display_group(struct state *s, const struct folder *f, const char *name, struct obstack *o, struct group *out)
+display_group(struct state *s, const struct folder *f, const char *name, struct obstack *o, struct name_group *out)
 {
 	struct members ms;
 	struct shown *best = NULL;
 	size_t siblings;
 
-	*out = (struct group){ .name = obstack_copy0(o, name, (int)strlen(name)) };
+	*out = (struct name_group){ .name = obstack_copy0(o, name, (int)strlen(name)) };
 	collect_dirs(s, f, name, NULL, o, &out->dirs);
 	collect_members(s, f, name, &ms);
 	if (ms.len)
@@ -424,7 +426,7 @@ display_group(struct state *s, const struct folder *f, const char *name, struct 
 }
 
 void
-group_fini(struct group *g)
+group_fini(struct name_group *g)
 {
 	for (size_t i = 0; i < g->len; i++)
 		attrs_fini(&g->files[i].attrs);
@@ -460,7 +462,7 @@ struct search {
 	const struct folder *f;
 	const char *name;
 	struct obstack *o;
-	struct group *out;
+	struct name_group *out;
 	struct shown *found;
 };
 
@@ -468,7 +470,7 @@ static void
 search_base(void *arg, const char *base)
 {
 	struct search *q = arg;
-	struct group g;
+	struct name_group g;
 
 	if (q->found)
 		return;
@@ -485,7 +487,7 @@ search_base(void *arg, const char *base)
 }
 
 void
-display_find(struct state *s, const struct folder *f, const char *name, struct obstack *o, struct group *out,
+display_find(struct state *s, const struct folder *f, const char *name, struct obstack *o, struct name_group *out,
     struct shown **file)
 {
 	struct search q = { s, f, name, o, out, NULL };

@@ -51,7 +51,7 @@ struct shown {
 	size_t refs_len;
 };
 
-struct group {
+struct name_group {
 	const char *name;	/* the main name */
 	struct folder dirs;	/* the directory there, if dirs.len */
 	struct shown *files;	/* in the order in which they took their names */
@@ -69,15 +69,15 @@ void		 display_subfolder(struct state *s, const struct folder *up, const char *n
 uint32_t	 display_folder_mode(const struct folder *f);
 
 void		 display_group(struct state *s, const struct folder *f, const char *name, struct obstack *o,
-		    struct group *out);
-void		 group_fini(struct group *g);
+		    struct name_group *out);
+void		 group_fini(struct name_group *g);
 
 /*
  * What shows under a name: finds the group it belongs to, and the file in it;
  * *file is NULL if a directory shows there or nothing does.
  */
 void		 display_find(struct state *s, const struct folder *f, const char *name, struct obstack *o,
-		    struct group *out, struct shown **file);
+		    struct name_group *out, struct shown **file);
 
 /* The main name that a sibling name may belong to: calls fn for each. */
 void		 display_bases(struct state *s, const struct folder *f, const char *name,
@@ -88,7 +88,7 @@ void		 display_sibling(const char *name, const char *label, char *out);
 
 /* Is there more than one file, or a file beside a directory? */
 static inline bool
-group_in_conflict(const struct group *g)
+group_in_conflict(const struct name_group *g)
 {
 	return g->len > 1 || (g->len == 1 && (g->dirs.len || g->files[0].slot[0]));
 }

@@ -101,7 +101,7 @@ put(struct state *s, const struct put *p)
 
 /* Writes file at a name that shows `e` (or nothing) in group g. */
 static struct reg *
-put_at(struct state *s, const struct folder *f, const char *name, const struct group *g, const struct shown *e,
+put_at(struct state *s, const struct folder *f, const char *name, const struct name_group *g, const struct shown *e,
     const struct local_file *file, bool restamp)
 {
 	struct put p = { .file = file, .old = e, .restamp = restamp };
@@ -445,7 +445,7 @@ local_exchange(struct state *s, struct dir *at, const char *name, struct dir *to
 	struct scope sc;
 	struct spot a, b;
 	struct local_file fa = { 0 }, fb = { 0 };
-	struct group none = { 0 };
+	struct name_group none = { 0 };
 	int rc = 0;
 
 	scope_open(&sc, s);
@@ -492,7 +492,7 @@ out:
 /* ---- attributes ---- */
 
 static void
-set_file_attrs(struct state *s, const struct group *g, const struct shown *e, const struct attrs *set)
+set_file_attrs(struct state *s, const struct name_group *g, const struct shown *e, const struct attrs *set)
 {
 	struct stamp at;
 

@@ -91,7 +91,9 @@ struct reg {
 	struct reg_file *files;	/* unsorted; mostly one */
 	uint32_t files_len;
 	bool counted;		/* in its directory's count of files */
+	bool in_conflict;	/* more than one file shows for its name */
 	bool dirty;		/* to be written to the index */
+	bool deferred;		/* pending is complete, but may not show yet */
 	bool touched;		/* its names on disk are to be looked at */
 };
 

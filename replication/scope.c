@@ -16,7 +16,7 @@
 
 struct scope_group {
 	struct dir *first;	/* of the folder */
-	struct group g;
+	struct name_group g;
 };
 
 struct scope_folder {
@@ -143,7 +143,7 @@ scope_find(struct scope *sc, struct dir *at, const char *name, struct spot *out)
 	/* The group that the name belongs to is in the scope already. */
 	out->file = NULL;
 	for (size_t i = 0; i < sc->groups_len; i++) {
-		struct group *g = &sc->groups[i].g;
+		struct name_group *g = &sc->groups[i].g;
 
 		if (sc->groups[i].first != out->folder.ids[0])
 			continue;
@@ -159,7 +159,7 @@ scope_find(struct scope *sc, struct dir *at, const char *name, struct spot *out)
 		return;
 	}
 	for (size_t i = 0; i < sc->groups_len && !out->file; i++) {
-		struct group *g = &sc->groups[i].g;
+		struct name_group *g = &sc->groups[i].g;
 
 		if (sc->groups[i].first != out->folder.ids[0])
 			continue;
@@ -311,7 +311,7 @@ has_strayed(struct scope *sc, const struct shown *e)
 	const struct ref *left = first_left(e);
 	bool strayed = false;
 	struct folder f;
-	struct group g;
+	struct name_group g;
 
 	if (!left)
 		return false;

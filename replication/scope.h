@@ -31,7 +31,7 @@ struct spot {
 	struct folder folder;
 	struct folder dirs;	/* len 0: no directory shows under the name */
 	struct shown *file;
-	struct group group;	/* that file belongs to, or that a new one would */
+	struct name_group group;	/* that file belongs to, or that a new one would */
 };
 
 void		 scope_open(struct scope *sc, struct state *s);

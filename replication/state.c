@@ -73,6 +73,7 @@ state_free(struct state *s)
 		HASH_DEL(s->dirs, d);
 		dir_free(d);
 	}
+	free(s->by_num);
 	free(s->dirty_regs.r);
 	free(s->touched_regs.r);
 	free(s->dirty_dirs.d);
@@ -324,6 +325,21 @@ relocate(struct state *s, struct dir *d)
 	recount(s, d);
 }
 
+/* By their newest move; of one stamp by identity, so that all agree. */
+static int
+compare_since(const struct dir *a, const struct dir *b)
+{
+	int order = stamp_compare(dir_since(a), dir_since(b));
+
+	return order ? order : memcmp(a->id.b, b->id.b, sizeof(a->id.b));
+}
+
+static int
+by_since(const void *a, const void *b)
+{
+	return compare_since(*(struct dir *const *)a, *(struct dir *const *)b);
+}
+
 /* The newest move of the ring that d's way up runs into, if it is a new one. */
 static struct dir *
 find_ring(struct state *s, struct dir *d, uint32_t mark)
@@ -336,7 +352,7 @@ find_ring(struct state *s, struct dir *d, uint32_t mark)
 		return NULL;
 	newest = x;
 	for (struct dir *y = x->want.up; y != x; y = y->want.up)
-		if (stamp_compare(dir_since(y), dir_since(newest)) > 0)
+		if (compare_since(y, newest) > 0)
 			newest = y;
 	return newest;
 }
@@ -353,11 +369,6 @@ in_ring(const struct state *s, const struct dir *d)
 	return false;
 }
 
-static int
-by_since(const void *a, const void *b)
-{
-	return stamp_compare(dir_since(*(struct dir *const *)a), dir_since(*(struct dir *const *)b));
-}
 
 /*
  * Opens the rings: the newest move of each does not count; what hangs in a
@@ -447,7 +458,21 @@ state_dir_load(struct state *s, const struct identity *id, uint64_t num)
 	if (num >= s->next_num)
 		s->next_num = num + 1;
 	HASH_ADD(hh, s->dirs, id, sizeof(d->id), d);
+	if (num >= s->by_num_len) {
+		size_t len = num + num / 2 + 16;
+
+		s->by_num = mem_resize(s->by_num, len, sizeof(*s->by_num));
+		memset(s->by_num + s->by_num_len, 0, (len - s->by_num_len) * sizeof(*s->by_num));
+		s->by_num_len = len;
+	}
+	s->by_num[num] = d;
 	return d;
+}
+
+struct dir *
+state_dir_num(const struct state *s, uint64_t num)
+{
+	return num < s->by_num_len ? s->by_num[num] : NULL;
 }
 
 struct dir *
@@ -536,7 +561,7 @@ state_trim(struct state *s, size_t keep)
 	HASH_ITER(hh, s->regs, r, tmp) {
 		if (HASH_COUNT(s->regs) <= keep)
 			return;
-		if (r->dirty || r->touched)
+		if (r->dirty || r->touched || r->deferred)
 			continue;
 		HASH_DEL(s->regs, r);
 		reg_free(r);

@@ -52,6 +52,8 @@ struct state {
 	struct vv know;
 	struct dir *root;
 	struct dir *dirs;	/* by identity, the root among them */
+	struct dir **by_num;
+	size_t by_num_len;
 	struct place_node *places;	/* (parent, name) -> directories that show there */
 	struct reg *regs;	/* cached */
 	size_t displaced;	/* directories that show elsewhere because of a ring */
@@ -94,6 +96,7 @@ void		 state_reg_noted(struct state *s, struct reg *r);
 /* ---- directories ---- */
 
 struct dir	*state_dir(struct state *s, const struct identity *id);
+struct dir	*state_dir_num(const struct state *s, uint64_t num);
 
 /* Adds one of that birth (parent known); no live dots yet. */
 struct dir	*state_dir_add(struct state *s, struct place birth, uint32_t k);

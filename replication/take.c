@@ -58,9 +58,11 @@ take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *t
 	struct dir *d = state_dir(s, &id);
 	struct dirval before;
 
-	if (!d) {
-		/* One that was forgotten is as it is there. */
+	if (!d)
 		d = state_dir_add(s, birth, k);
+	if (!d->val.ctx.len && !d->val.modes_len && !d->val.moves_len) {
+		/* New here; one that was forgotten is as it is there. */
+		dirval_fini(&d->val);
 		dirval_copy(&d->val, theirs);
 		vv_clear(&d->val.ctx);
 		dirval_clear_live(&d->val);

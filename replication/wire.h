@@ -33,6 +33,7 @@ void		 wire_dots(const struct vv *v, Sibfs__Wire__Dot ***out, size_t *n);
 /* Decoding.  Out-parameters are written only on success, and owned by the caller. */
 int		 wire_get_dots(Sibfs__Wire__Dot *const *dots, size_t n, struct vv *out);
 int		 wire_get_regval(const Sibfs__Wire__RegisterValue *m, struct regval *out);
+int		 wire_get_attrs(Sibfs__Wire__Cell *const *cells, size_t n, struct attrs *out);
 int		 wire_get_identity(const ProtobufCBinaryData *b, struct identity *out);
 
 /*

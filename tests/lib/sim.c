@@ -59,7 +59,7 @@ struct at {
 	struct obstack o;
 	struct folder up;
 	char *name;
-	struct group g;
+	struct name_group g;
 	struct shown *file;
 };
 
@@ -451,7 +451,7 @@ list_folder(struct state *s, const struct folder *f, const char *path, struct ob
 	char **names = names_in(s, f, &n);
 
 	for (size_t i = 0; i < n; i++) {
-		struct group g;
+		struct name_group g;
 		char *sub;
 
 		if (i && strcmp(names[i], names[i - 1]) == 0)

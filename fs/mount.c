@@ -1,0 +1,394 @@
+/*
+ * Start and stop of a mounted replica, top to bottom.
+ *
+ * The loop ends when the kernel has ended the connection: someone unmounted
+ * us.  If we are to end, the stopper thread unmounts, lazily, so that the name
+ * is gone at once while what is under way is still served; who stays in it for
+ * longer than a moment is cut off.  Before that, our own threads must be out of
+ * the mount: the kernel waits in them for answers by our workers.
+ */
+#include "config.h"
+
+#include "fs/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/barrier.h"
+#include "fs/channel.h"
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/view.h"
+#include "replication/log.h"
+
+enum { LINGER_MS = 2000 };	/* for those who are still in the mount when it ends */
+
+struct mounted {
+	struct fs fs;
+	const struct mount_options *options;
+	pthread_t stopper;
+	sigset_t signals;
+	dev_t dev;			/* of the mount */
+	atomic_bool ended;		/* the loop has returned */
+};
+
+/* libfuse's messages, which may come in pieces; the last one is the reason
+ * when something fails. */
+static char last_message[256];
+static bool last_message_whole = true;
+
+static void
+fuse_message(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	size_t n = last_message_whole ? 0 : strlen(last_message);
+
+	vsnprintf(last_message + n, sizeof last_message - n, fmt, ap);
+	n = strlen(last_message);
+	last_message_whole = n > 0 && last_message[n - 1] == '\n';
+	if (last_message_whole)
+		last_message[n - 1] = '\0';
+	if (level <= FUSE_LOG_ERR)
+		log_debug("%s", last_message);
+}
+
+static int __attribute__((format(printf, 4, 5)))
+fail(int rc, char *why, size_t why_size, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, why_size, fmt, ap);
+	va_end(ap);
+	return rc;
+}
+
+/* As an ordinary user, only fusermount3 may unmount. */
+static int
+unmount_lazily(const char *path)
+{
+	char *argv[] = { "fusermount3", "-u", "-q", "-z", "--", (char *)path, NULL };
+	pid_t pid;
+	int rc, status;
+
+	if (geteuid() == 0)
+		return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+	rc = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (rc != 0)
+		return -rc;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status == 0 ? 0 : -EPERM;
+}
+
+int
+mount_clear_dead(const char *path)
+{
+	struct statvfs st;
+
+	/* stat(2) may still be answered by the kernel, this never is. */
+	if (statvfs(path, &st) == 0 || errno != ENOTCONN)
+		return 0;
+	return unmount_lazily(path);
+}
+
+/*
+ * A mount point below the store, other than the store itself, would have the
+ * daemon wait for itself.
+ */
+static bool
+lies_inside(const char *mountpoint, const struct inode_key *root)
+{
+	struct stat st, above;
+	int fd = open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC), up;
+	bool inside = false;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || (st.st_dev == root->dev && st.st_ino == root->ino))
+		goto out;
+	while ((up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC)) >= 0) {
+		close(fd);
+		fd = up;
+		if (fstat(fd, &above) < 0 || (above.st_dev == st.st_dev && above.st_ino == st.st_ino))
+			break;
+		st = above;
+		if (st.st_dev == root->dev && st.st_ino == root->ino) {
+			inside = true;
+			break;
+		}
+	}
+out:
+	if (fd >= 0)
+		close(fd);
+	return inside;
+}
+
+static int
+make_args(const struct mount_options *o, struct fuse_args *args)
+{
+	char *opts = NULL, *name = NULL;
+	int rc = -1;
+
+	/* A comma in the name would end the option. */
+	if (asprintf(&name, "fsname=%s", o->fsname != NULL ? o->fsname : "sibfs") < 0)
+		return -ENOMEM;
+	if (fuse_opt_add_opt(&opts, "subtype=sibfs") == 0 &&
+	    fuse_opt_add_opt_escaped(&opts, name) == 0 &&
+	    fuse_opt_add_opt(&opts, "default_permissions") == 0 &&
+	    (geteuid() != 0 || fuse_opt_add_opt(&opts, "allow_other") == 0) &&
+	    fuse_opt_add_arg(args, "sibfs") == 0 &&
+	    fuse_opt_add_arg(args, "-o") == 0 && fuse_opt_add_arg(args, opts) == 0 &&
+	    (o->fuse_opts == NULL ||
+	    (fuse_opt_add_arg(args, "-o") == 0 && fuse_opt_add_arg(args, o->fuse_opts) == 0)))
+		rc = 0;
+	free(opts);
+	free(name);
+	return rc == 0 ? 0 : -ENOMEM;
+}
+
+/* The file system at path, without asking its daemon, which may be ourselves. */
+static dev_t
+device_at(const char *path)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+		return 0;
+	return makedev(st.stx_dev_major, st.stx_dev_minor);
+}
+
+/* Are we still what is mounted there?  Unmounting what is not ours would take
+ * away what lies below. */
+static bool
+is_mounted(const struct mounted *m)
+{
+	return device_at(m->options->mountpoint) == m->dev;
+}
+
+static int
+open_session(struct mounted *m, char *why, size_t why_size)
+{
+	const struct mount_options *o = m->options;
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fs *fs = &m->fs;
+	int rc;
+
+	fuse_set_log_func(fuse_message);
+	last_message[0] = '\0';
+	rc = make_args(o, &args);
+	if (rc == 0) {
+		fs->se = fuse_session_new(&args, &ops_table, sizeof ops_table, fs);
+		if (fs->se == NULL)
+			rc = fail(-EINVAL, why, why_size, "-o %s: %s", o->fuse_opts != NULL ? o->fuse_opts : "",
+			    last_message);
+	}
+	fuse_opt_free_args(&args);
+	if (rc < 0)
+		return rc;
+	if (access("/dev/fuse", F_OK) < 0) {
+		rc = fail(-ENODEV, why, why_size, "/dev/fuse is missing: load the kernel's fuse module");
+	} else if (fuse_session_mount(fs->se, o->mountpoint) != 0) {
+		rc = fail(-EPERM, why, why_size, "cannot mount on %s: %s", o->mountpoint, last_message);
+	} else {
+		m->dev = device_at(o->mountpoint);
+		rc = channel_new(fs->se, &fs->channel);
+		if (rc == 0)
+			return 0;
+		fail(rc, why, why_size, "cannot serve %s: %s", o->mountpoint, strerror(-rc));
+		fuse_session_unmount(fs->se);
+	}
+	fuse_session_destroy(fs->se);
+	return rc;
+}
+
+/* Has the kernel ended the connection? */
+static bool
+connection_dead(struct mounted *m)
+{
+	struct pollfd p = { .fd = fuse_session_fd(m->fs.se) };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
+}
+
+static void
+close_session(struct mounted *m)
+{
+	if (connection_dead(m) || is_mounted(m))
+		fuse_session_unmount(m->fs.se);
+	fuse_session_destroy(m->fs.se);
+	channel_free(m->fs.channel);
+}
+
+static bool
+wait_for_end(struct mounted *m, int ms)
+{
+	const struct timespec tick = { .tv_nsec = 5000000 };
+
+	for (int waited = 0; waited < ms && !atomic_load(&m->ended); waited += 5)
+		nanosleep(&tick, NULL);
+	return atomic_load(&m->ended);
+}
+
+/* Waits for a signal; the first means that we are to end, or have ended. */
+static void *
+stopper_run(void *arg)
+{
+	struct mounted *m = arg;
+	int signo, rc = 0;
+
+	while (sigwait(&m->signals, &signo) != 0)
+		continue;
+	if (atomic_load(&m->ended))
+		return NULL;
+	barrier_mute(m->fs.barrier);
+	notify_mute(m->fs.notify);
+	if (is_mounted(m))
+		rc = unmount_lazily(m->options->mountpoint);
+	if (rc < 0 && !atomic_load(&m->ended))
+		log_warn("cannot unmount %s: %s", m->options->mountpoint, strerror(-rc));
+	if (!wait_for_end(m, LINGER_MS))
+		log_info("%s is still in use; ending it", m->options->mountpoint);
+	while (!atomic_load(&m->ended)) {
+		channel_stop(m->fs.channel);
+		wait_for_end(m, 20);
+	}
+	return NULL;
+}
+
+static void
+stop(void *arg)
+{
+	struct mounted *m = arg;
+
+	pthread_kill(m->stopper, SIGTERM);
+}
+
+static int
+serve(struct mounted *m)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int rc;
+
+	fuse_loop_cfg_set_max_threads(config, CHANNEL_WORKERS);
+	if (m->options->ready != NULL)
+		m->options->ready(m->options->arg);
+	rc = fuse_session_loop_mt(m->fs.se, config);
+	fuse_loop_cfg_destroy(config);
+	return rc > 0 ? -rc : rc;
+}
+
+/* With the mount standing: the threads, the replica, the loop. */
+static int
+run_threads(struct mounted *m, char *why, size_t why_size)
+{
+	struct fs *fs = &m->fs;
+	struct replica_view view = view_of(fs);
+	int rc;
+
+	rc = notify_start(fs, &fs->notify);
+	if (rc < 0)
+		return fail(rc, why, why_size, "cannot start a thread: %s", strerror(-rc));
+	rc = barrier_start(m->options->mountpoint, &fs->barrier);
+	if (rc < 0)
+		goto err_notify;
+	rc = sessions_start(fs);
+	if (rc < 0)
+		goto err_barrier;
+	rc = -pthread_create(&m->stopper, NULL, stopper_run, m);
+	if (rc < 0)
+		goto err_sessions;
+	rc = replica_start(fs->replica, &view, m->options->mountpoint);
+	if (rc < 0)
+		goto err_stopper;
+	replica_on_quit(fs->replica, stop, m);
+
+	rc = serve(m);
+	if (rc < 0)
+		fail(rc, why, why_size, "serving %s failed: %s", m->options->mountpoint, strerror(-rc));
+	atomic_store(&m->ended, true);
+	sessions_stop(fs);
+	replica_stop(fs->replica);
+	stop(m);
+	pthread_join(m->stopper, NULL);
+	barrier_stop(fs->barrier);
+	notify_stop(fs->notify);
+	return rc;
+
+err_stopper:
+	atomic_store(&m->ended, true);
+	stop(m);
+	pthread_join(m->stopper, NULL);
+err_sessions:
+	sessions_stop(fs);
+err_barrier:
+	barrier_stop(fs->barrier);
+err_notify:
+	notify_stop(fs->notify);
+	return fail(rc, why, why_size, "cannot start: %s", strerror(-rc));
+}
+
+static int
+run(struct mounted *m, char *why, size_t why_size)
+{
+	struct fs *fs = &m->fs;
+	int rc;
+
+	rc = inodes_init(&fs->inodes, replica_root_fd(fs->replica));
+	if (rc < 0)
+		return fail(rc, why, why_size, "cannot read the store: %s", strerror(-rc));
+	if (lies_inside(m->options->mountpoint, &fs->inodes.root.key))
+		rc = fail(-EINVAL, why, why_size, "%s lies inside the store: mount over the store itself, or elsewhere",
+		    m->options->mountpoint);
+	else
+		rc = open_session(m, why, why_size);
+	if (rc == 0) {
+		rc = run_threads(m, why, why_size);
+		close_session(m);
+	}
+	inodes_fini(fs);
+	return rc;
+}
+
+int
+mount_run(struct replica *r, const struct mount_options *o, char *why, size_t why_size)
+{
+	struct mounted *m = calloc(1, sizeof *m);
+	int rc;
+
+	if (m == NULL)
+		return fail(-ENOMEM, why, why_size, "out of memory");
+	m->options = o;
+	m->fs.replica = r;
+	m->fs.uid = geteuid();
+	m->fs.gid = getegid();
+	pthread_mutex_init(&m->fs.lock, NULL);
+	sigemptyset(&m->signals);
+	sigaddset(&m->signals, SIGTERM);
+	sigaddset(&m->signals, SIGINT);
+	sigaddset(&m->signals, SIGHUP);
+	/* All threads inherit this, so that the stopper alone has them. */
+	pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+
+	mount_clear_dead(o->mountpoint);
+	rc = run(m, why, why_size);
+	pthread_mutex_destroy(&m->fs.lock);
+	free(m);
+	return rc;
+}

@@ -1,0 +1,625 @@
+/*
+ * The index in SQLite.
+ */
+#include "config.h"
+
+#include "replication/index.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "replication/mem.h"
+#include "replication/wire.h"
+
+#define SCHEMA_VERSION 1
+#define FLAG_PENDING 1
+#define FLAG_CONFLICT 2
+
+static const char schema[] =
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
+    "CREATE TABLE dirs (num INTEGER PRIMARY KEY, seq INTEGER, ino INTEGER, data BLOB);"
+    "CREATE TABLE regs (dir INTEGER, name BLOB, seq INTEGER, live INTEGER, flags INTEGER, content INTEGER,"
+    " data BLOB, PRIMARY KEY (dir, name)) WITHOUT ROWID;"
+    "CREATE INDEX regs_seq ON regs (seq);"
+    "CREATE INDEX regs_flags ON regs (flags) WHERE flags != 0;"
+    "CREATE INDEX regs_content ON regs (content) WHERE content IS NOT NULL;"
+    /* Registers that hold more than one content. */
+    "CREATE TABLE contents (content INTEGER, dir INTEGER, name BLOB, PRIMARY KEY (content, dir, name))"
+    " WITHOUT ROWID;"
+    "CREATE INDEX contents_reg ON contents (dir, name);"
+    "CREATE TABLE members (id INTEGER PRIMARY KEY, node TEXT);"
+    "CREATE TABLE peers (id INTEGER PRIMARY KEY, node TEXT, epoch INTEGER, seq INTEGER);"
+    "PRAGMA user_version = 1;";
+
+enum statement {
+	BEGIN, COMMIT, ROLLBACK,
+	SET_VALUE, GET_VALUE,
+	PUT_REG, GET_REG, DELETE_REG,
+	REGS_SINCE, REGS_PENDING, REGS_CONFLICT, REGS_IN_DIR, REGS_CONTENT,
+	COUNT_FILES, COUNT_SINCE,
+	PUT_CONTENT, DROP_CONTENTS,
+	PUT_DIR, LOAD_DIRS,
+	PUT_MEMBER, LOAD_MEMBERS, PUT_PEER, LOAD_PEERS,
+	STATEMENTS,
+};
+
+static const char *const sql[STATEMENTS] = {
+	[BEGIN] = "BEGIN IMMEDIATE",
+	[COMMIT] = "COMMIT",
+	[ROLLBACK] = "ROLLBACK",
+	[SET_VALUE] = "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+	[GET_VALUE] = "SELECT value FROM meta WHERE key = ?",
+	[PUT_REG] = "INSERT OR REPLACE INTO regs VALUES (?, ?, ?, ?, ?, ?, ?)",
+	[GET_REG] = "SELECT seq, flags, data FROM regs WHERE dir = ? AND name = ?",
+	[DELETE_REG] = "DELETE FROM regs WHERE dir = ? AND name = ?",
+	[REGS_SINCE] = "SELECT dir, name, seq FROM regs WHERE seq > ? ORDER BY seq LIMIT ?",
+	[REGS_PENDING] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 1",
+	[REGS_CONFLICT] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 2",
+	[REGS_IN_DIR] = "SELECT dir, name, seq FROM regs WHERE dir = ?",
+	[REGS_CONTENT] = "SELECT dir, name, seq FROM regs WHERE content = ?1 UNION ALL"
+	    " SELECT dir, name, 0 FROM contents WHERE content = ?1",
+	[COUNT_FILES] = "SELECT dir, count(*) FROM regs WHERE live > 0 GROUP BY dir",
+	[COUNT_SINCE] = "SELECT count(*) FROM regs WHERE seq > ?",
+	[PUT_CONTENT] = "INSERT OR IGNORE INTO contents VALUES (?, ?, ?)",
+	[DROP_CONTENTS] = "DELETE FROM contents WHERE dir = ? AND name = ?",
+	[PUT_DIR] = "INSERT OR REPLACE INTO dirs VALUES (?, ?, ?, ?)",
+	[LOAD_DIRS] = "SELECT num, seq, ino, data FROM dirs",
+	[PUT_MEMBER] = "INSERT OR REPLACE INTO members VALUES (?, ?)",
+	[LOAD_MEMBERS] = "SELECT id, node FROM members",
+	[PUT_PEER] = "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
+	[LOAD_PEERS] = "SELECT id, node, epoch, seq FROM peers",
+};
+
+struct index {
+	sqlite3 *db;
+	sqlite3_stmt *st[STATEMENTS];
+};
+
+/* ---- opening ---- */
+
+static int
+plain_path(sqlite3_vfs *vfs, const char *name, int size, char *out)
+{
+	(void)vfs;
+	return snprintf(out, (size_t)size, "%s", name) < size ? SQLITE_OK : SQLITE_CANTOPEN;
+}
+
+/*
+ * The default file system layer, but paths stay as given: what stands behind
+ * /proc/self/fd/N must not be looked up by name, something may be mounted there.
+ */
+static const char *
+vfs_name(void)
+{
+	static sqlite3_vfs vfs;
+
+	if (!vfs.zName) {
+		vfs = *sqlite3_vfs_find(NULL);
+		vfs.zName = "sibfs";
+		vfs.xFullPathname = plain_path;
+		sqlite3_vfs_register(&vfs, 0);
+	}
+	return vfs.zName;
+}
+
+static int
+error_of(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_DONE:
+	case SQLITE_ROW:
+		return 0;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+static int
+prepare(struct index *x)
+{
+	for (int i = 0; i < STATEMENTS; i++) {
+		int rc = sqlite3_prepare_v3(x->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &x->st[i], NULL);
+
+		if (rc != SQLITE_OK)
+			return error_of(rc);
+	}
+	return 0;
+}
+
+static int
+read_version(sqlite3 *db, int *out)
+{
+	sqlite3_stmt *st;
+	int rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL);
+
+	if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+		*out = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : error_of(rc);
+}
+
+static int
+set_up(struct index *x, bool create, char *why, size_t why_size)
+{
+	int version = 0, rc;
+
+	rc = sqlite3_exec(x->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+	    "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16384;", NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = read_version(x->db, &version) == 0 ? SQLITE_OK : SQLITE_IOERR;
+	if (rc == SQLITE_OK && version == 0 && create)
+		rc = sqlite3_exec(x->db, schema, NULL, NULL, NULL);
+	else if (rc == SQLITE_OK && version > SCHEMA_VERSION) {
+		snprintf(why, why_size, "the store was written by a newer sibfs (index version %d): use that one", version);
+		return -EPROTO;
+	} else if (rc == SQLITE_OK && version != SCHEMA_VERSION) {
+		snprintf(why, why_size, "the index is damaged: it has no version");
+		return -EIO;
+	}
+	if (rc != SQLITE_OK) {
+		snprintf(why, why_size, "the index: %s", sqlite3_errmsg(x->db));
+		return error_of(rc);
+	}
+	return prepare(x);
+}
+
+int
+index_open(int dirfd, bool create, struct index **out, char *why, size_t why_size)
+{
+	struct index *x = mem_alloc(sizeof(*x));
+	char path[64];
+	int rc;
+
+	if (!create && faccessat(dirfd, "index.db", F_OK, 0) < 0) {
+		rc = -errno;
+		snprintf(why, why_size, "the index: %s", strerror(errno));
+		free(x);
+		return rc;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/index.db", dirfd);
+	rc = sqlite3_open_v2(path, &x->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0),
+	    vfs_name());
+	if (rc != SQLITE_OK) {
+		snprintf(why, why_size, "the index: %s", x->db ? sqlite3_errmsg(x->db) : "no memory");
+		rc = error_of(rc);
+	} else {
+		rc = set_up(x, create, why, why_size);
+	}
+	if (rc < 0) {
+		index_close(x);
+		return rc;
+	}
+	*out = x;
+	return 0;
+}
+
+void
+index_close(struct index *x)
+{
+	if (!x)
+		return;
+	for (int i = 0; i < STATEMENTS; i++)
+		sqlite3_finalize(x->st[i]);
+	sqlite3_close(x->db);
+	free(x);
+}
+
+/* ---- running statements ---- */
+
+static int
+finish(sqlite3_stmt *st, int rc)
+{
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
+	return error_of(rc);
+}
+
+static int
+run(sqlite3_stmt *st)
+{
+	return finish(st, sqlite3_step(st));
+}
+
+int
+index_begin(struct index *x)
+{
+	return run(x->st[BEGIN]);
+}
+
+int
+index_commit(struct index *x)
+{
+	return run(x->st[COMMIT]);
+}
+
+void
+index_rollback(struct index *x)
+{
+	if (!sqlite3_get_autocommit(x->db))
+		run(x->st[ROLLBACK]);
+}
+
+int
+index_set_value(struct index *x, const char *key, const void *value, size_t len)
+{
+	sqlite3_stmt *st = x->st[SET_VALUE];
+
+	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+	sqlite3_bind_blob64(st, 2, len ? value : "", len, SQLITE_STATIC);
+	return run(st);
+}
+
+static void *
+column_bytes(sqlite3_stmt *st, int i, size_t *len)
+{
+	const void *p = sqlite3_column_blob(st, i);
+	char *copy;
+
+	*len = (size_t)sqlite3_column_bytes(st, i);
+	copy = mem_alloc(*len + 1);
+	if (*len)
+		memcpy(copy, p, *len);
+	return copy;
+}
+
+int
+index_get_value(struct index *x, const char *key, void **out, size_t *len)
+{
+	sqlite3_stmt *st = x->st[GET_VALUE];
+	int rc;
+
+	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		*out = column_bytes(st, 0, len);
+	finish(st, rc);
+	return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : error_of(rc);
+}
+
+/* ---- registers ---- */
+
+static uint64_t
+dir_num(const struct reg *r)
+{
+	uint64_t num;
+
+	memcpy(&num, r->key, 8);
+	return num;
+}
+
+static int64_t
+content_key(const struct hash *h)
+{
+	int64_t key;
+
+	memcpy(&key, h->b, sizeof(key));
+	return key;
+}
+
+static void
+bind_key(sqlite3_stmt *st, int at, const struct reg *r)
+{
+	sqlite3_bind_int64(st, at, (int64_t)dir_num(r));
+	sqlite3_bind_blob(st, at + 1, reg_name(r), (int)(r->key_len - 8), SQLITE_STATIC);
+}
+
+static int
+put_contents(struct index *x, const struct reg *r)
+{
+	sqlite3_stmt *st = x->st[DROP_CONTENTS];
+	int rc;
+
+	bind_key(st, 1, r);
+	rc = run(st);
+	for (uint32_t i = 0; i < r->files_len && rc == 0 && r->files_len > 1; i++) {
+		st = x->st[PUT_CONTENT];
+		sqlite3_bind_int64(st, 1, content_key(&r->files[i].hash));
+		bind_key(st, 2, r);
+		rc = run(st);
+	}
+	return rc;
+}
+
+int
+index_put_reg(struct index *x, const struct reg *r, bool in_conflict)
+{
+	sqlite3_stmt *st = x->st[PUT_REG];
+	uint8_t *data;
+	size_t len;
+	int rc;
+
+	wire_pack_index_reg(r, &data, &len);
+	bind_key(st, 1, r);
+	sqlite3_bind_int64(st, 3, (int64_t)r->seq);
+	sqlite3_bind_int64(st, 4, r->shown.len);
+	sqlite3_bind_int(st, 5, (r->pending ? FLAG_PENDING : 0) | (in_conflict ? FLAG_CONFLICT : 0));
+	if (r->files_len == 1)
+		sqlite3_bind_int64(st, 6, content_key(&r->files[0].hash));
+	else
+		sqlite3_bind_null(st, 6);
+	sqlite3_bind_blob64(st, 7, data, len, SQLITE_STATIC);
+	rc = run(st);
+	free(data);
+	return rc < 0 ? rc : put_contents(x, r);
+}
+
+int
+index_get_reg(struct index *x, struct reg *r)
+{
+	sqlite3_stmt *st = x->st[GET_REG];
+	int rc, bad = 0;
+
+	bind_key(st, 1, r);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		r->seq = (uint64_t)sqlite3_column_int64(st, 0);
+		r->in_conflict = sqlite3_column_int(st, 1) & FLAG_CONFLICT;
+		bad = wire_unpack_index_reg(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2), r);
+	}
+	finish(st, rc);
+	if (rc == SQLITE_ROW)
+		return bad < 0 ? -EIO : 1;
+	return rc == SQLITE_DONE ? 0 : error_of(rc);
+}
+
+int
+index_delete_reg(struct index *x, const struct reg *r)
+{
+	sqlite3_stmt *st = x->st[DELETE_REG];
+	int rc;
+
+	bind_key(st, 1, r);
+	rc = run(st);
+	if (rc == 0) {
+		bind_key(x->st[DROP_CONTENTS], 1, r);
+		rc = run(x->st[DROP_CONTENTS]);
+	}
+	return rc;
+}
+
+struct found {
+	uint64_t dir, seq;
+	char *name;
+};
+
+/* Rows are collected first: fn may read the index, by the same statement too. */
+static int
+each(sqlite3_stmt *st, index_reg_fn *fn, void *arg)
+{
+	struct found *rows = NULL;
+	size_t n = 0, len;
+	int rc, out;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		if ((n & (n - 1)) == 0)
+			rows = mem_resize(rows, n ? 2 * n : 1, sizeof(*rows));
+		rows[n].dir = (uint64_t)sqlite3_column_int64(st, 0);
+		rows[n].name = column_bytes(st, 1, &len);
+		rows[n++].seq = (uint64_t)sqlite3_column_int64(st, 2);
+	}
+	out = finish(st, rc);
+	for (size_t i = 0; i < n; i++) {
+		if (out == 0)
+			out = fn(arg, rows[i].dir, rows[i].name, rows[i].seq);
+		free(rows[i].name);
+	}
+	free(rows);
+	return out;
+}
+
+int
+index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn *fn, void *arg)
+{
+	sqlite3_stmt *st = x->st[REGS_SINCE];
+
+	sqlite3_bind_int64(st, 1, (int64_t)seq);
+	sqlite3_bind_int64(st, 2, limit > INT64_MAX ? -1 : (int64_t)limit);
+	return each(st, fn, arg);
+}
+
+int
+index_regs_pending(struct index *x, index_reg_fn *fn, void *arg)
+{
+	return each(x->st[REGS_PENDING], fn, arg);
+}
+
+int
+index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg)
+{
+	return each(x->st[REGS_CONFLICT], fn, arg);
+}
+
+int
+index_regs_in_dir(struct index *x, uint64_t num, index_reg_fn *fn, void *arg)
+{
+	sqlite3_bind_int64(x->st[REGS_IN_DIR], 1, (int64_t)num);
+	return each(x->st[REGS_IN_DIR], fn, arg);
+}
+
+int
+index_regs_with_content(struct index *x, const struct hash *h, index_reg_fn *fn, void *arg)
+{
+	sqlite3_bind_int64(x->st[REGS_CONTENT], 1, content_key(h));
+	return each(x->st[REGS_CONTENT], fn, arg);
+}
+
+int
+index_count_files(struct index *x, void (*fn)(void *arg, uint64_t num, uint32_t files), void *arg)
+{
+	sqlite3_stmt *st = x->st[COUNT_FILES];
+	int rc;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		fn(arg, (uint64_t)sqlite3_column_int64(st, 0), (uint32_t)sqlite3_column_int64(st, 1));
+	return finish(st, rc);
+}
+
+int
+index_count_since(struct index *x, uint64_t seq, uint64_t *rows)
+{
+	sqlite3_stmt *st = x->st[COUNT_SINCE];
+	int rc;
+
+	sqlite3_bind_int64(st, 1, (int64_t)seq);
+	if ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		*rows = (uint64_t)sqlite3_column_int64(st, 0);
+	return finish(st, rc);
+}
+
+/* ---- directories ---- */
+
+int
+index_put_dir(struct index *x, const struct dir *d, uint64_t ino)
+{
+	Sibfs__Wire__IndexDirectory m = SIBFS__WIRE__INDEX_DIRECTORY__INIT;
+	sqlite3_stmt *st = x->st[PUT_DIR];
+	size_t len;
+	uint8_t *data;
+	int rc;
+
+	m.dir = wire_directory(d);
+	m.told = d->told;
+	m.ino = ino;
+	len = sibfs__wire__index_directory__get_packed_size(&m);
+	data = mem_alloc(len);
+	sibfs__wire__index_directory__pack(&m, data);
+	sqlite3_bind_int64(st, 1, (int64_t)d->num);
+	sqlite3_bind_int64(st, 2, (int64_t)d->seq);
+	sqlite3_bind_int64(st, 3, (int64_t)ino);
+	sqlite3_bind_blob64(st, 4, data, len, SQLITE_STATIC);
+	rc = run(st);
+	free(data);
+	sibfs__wire__directory__free_unpacked(m.dir, NULL);
+	return rc;
+}
+
+struct loaded {
+	struct dir *d;
+	Sibfs__Wire__IndexDirectory *m;
+};
+
+static int
+load_first(struct state *s, sqlite3_stmt *st, struct loaded *out)
+{
+	struct identity id;
+
+	out->m = sibfs__wire__index_directory__unpack(NULL, (size_t)sqlite3_column_bytes(st, 3),
+	    sqlite3_column_blob(st, 3));
+	if (!out->m || !out->m->dir || wire_get_identity(&out->m->dir->id, &id) < 0)
+		return -EIO;
+	out->d = state_dir(s, &id);
+	if (!out->d)
+		out->d = state_dir_load(s, &id, (uint64_t)sqlite3_column_int64(st, 0));
+	out->d->seq = (uint64_t)sqlite3_column_int64(st, 1);
+	out->d->told = out->m->told <= DIR_TAKEN_IN ? (enum dir_told)out->m->told : DIR_TOLD;
+	return 0;
+}
+
+static int
+load_second(struct state *s, const struct loaded *l)
+{
+	struct place birth;
+	struct dirval val;
+	uint32_t k;
+
+	if (l->d == s->root) {
+		if (wire_get_dots(l->m->dir->ctx, l->m->dir->n_ctx, &l->d->val.ctx) < 0)
+			return -EIO;
+		return wire_get_attrs(l->m->dir->attrs, l->m->dir->n_attrs, &l->d->val.attrs) < 0 ? -EIO : 0;
+	}
+	if (wire_get_directory(s, l->m->dir, &birth, &k, &val) < 0)
+		return -EIO;
+	l->d->birth = birth;
+	l->d->birth_k = k;
+	l->d->val = val;
+	if (l->d->told != DIR_TOLD) {
+		s->untold++;
+		s->untold_moved |= val.moves_len > 0;
+	}
+	return 0;
+}
+
+int
+index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct dir *d, uint64_t ino), void *arg)
+{
+	sqlite3_stmt *st = x->st[LOAD_DIRS];
+	struct loaded *l = NULL;
+	size_t n = 0;
+	int rc, bad = 0;
+
+	while (bad == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		if ((n & (n - 1)) == 0)
+			l = mem_resize(l, n ? 2 * n : 1, sizeof(*l));
+		bad = load_first(s, st, &l[n++]);
+	}
+	rc = finish(st, rc);
+	for (size_t i = 0; i < n; i++) {
+		if (bad == 0)
+			bad = load_second(s, &l[i]);
+		if (bad == 0)
+			fn(arg, l[i].d, l[i].m->ino);
+		if (l[i].m)
+			sibfs__wire__index_directory__free_unpacked(l[i].m, NULL);
+	}
+	free(l);
+	return bad < 0 ? bad : rc;
+}
+
+/* ---- members and peers ---- */
+
+int
+index_put_member(struct index *x, uint64_t id, const char *node)
+{
+	sqlite3_stmt *st = x->st[PUT_MEMBER];
+
+	sqlite3_bind_int64(st, 1, (int64_t)id);
+	sqlite3_bind_text(st, 2, node, -1, SQLITE_STATIC);
+	return run(st);
+}
+
+int
+index_load_members(struct index *x, void (*fn)(void *arg, uint64_t id, const char *node), void *arg)
+{
+	sqlite3_stmt *st = x->st[LOAD_MEMBERS];
+	int rc;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		fn(arg, (uint64_t)sqlite3_column_int64(st, 0), (const char *)sqlite3_column_text(st, 1));
+	return finish(st, rc);
+}
+
+int
+index_put_peer(struct index *x, const char *node, uint64_t id, uint64_t epoch, uint64_t seq)
+{
+	sqlite3_stmt *st = x->st[PUT_PEER];
+
+	sqlite3_bind_int64(st, 1, (int64_t)id);
+	sqlite3_bind_text(st, 2, node, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(st, 3, (int64_t)epoch);
+	sqlite3_bind_int64(st, 4, (int64_t)seq);
+	return run(st);
+}
+
+int
+index_load_peers(struct index *x,
+    void (*fn)(void *arg, const char *node, uint64_t id, uint64_t epoch, uint64_t seq), void *arg)
+{
+	sqlite3_stmt *st = x->st[LOAD_PEERS];
+	int rc;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		fn(arg, (const char *)sqlite3_column_text(st, 1), (uint64_t)sqlite3_column_int64(st, 0),
+		    (uint64_t)sqlite3_column_int64(st, 2), (uint64_t)sqlite3_column_int64(st, 3));
+	return finish(st, rc);
+}

@@ -1,0 +1,591 @@
+/*
+ * A running replica, top to bottom: opening the store, the thread and its
+ * loop, the queue of events, commits, the end.
+ */
+#include "config.h"
+
+#include "replication/replica.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "replication/control.h"
+#include "replication/replica_impl.h"
+
+#define TICK_MS 1000
+#define DEFERRED_MS 30
+#define CACHE_REGS 50000
+#define JOURNAL_MAX (4u << 20)
+
+int64_t
+replica_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
+}
+
+static int64_t
+wall_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+/* ---- members ---- */
+
+const char *
+replica_member(struct replica *r, uint64_t id)
+{
+	static char unknown[24];
+	struct member *m;
+
+	HASH_FIND(hh, r->members, &id, sizeof(id), m);
+	if (m)
+		return m->node;
+	snprintf(unknown, sizeof(unknown), "%016llx", (unsigned long long)id);
+	return unknown;
+}
+
+void
+replica_add_member(struct replica *r, uint64_t id, const char *node)
+{
+	struct member *m;
+
+	HASH_FIND(hh, r->members, &id, sizeof(id), m);
+	if (m)
+		return;
+	m = mem_alloc(sizeof(*m));
+	m->id = id;
+	snprintf(m->node, sizeof(m->node), "%s", node);
+	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
+	if (!r->in_transaction && index_begin(r->x) == 0)
+		r->in_transaction = true;
+	index_put_member(r->x, id, node);
+}
+
+/* ---- commits ---- */
+
+static int
+put_number(struct index *x, const char *key, uint64_t n)
+{
+	return index_set_value(x, key, &n, sizeof(n));
+}
+
+static int
+write_dirty(struct replica *r)
+{
+	struct state *s = r->s;
+	int rc = 0;
+
+	for (size_t i = 0; i < s->dirty_dirs.len && rc == 0; i++) {
+		const struct dir *d = s->dirty_dirs.d[i];
+
+		rc = index_put_dir(r->x, d, disk_of(d) ? disk_of(d)->ino : 0);
+	}
+	for (size_t i = 0; i < s->dirty_regs.len && rc == 0; i++)
+		rc = index_put_reg(r->x, s->dirty_regs.r[i], s->dirty_regs.r[i]->in_conflict);
+	if (rc == 0)
+		rc = put_number(r->x, "counter", s->counter);
+	if (rc == 0)
+		rc = put_number(r->x, "hlc", s->hlc);
+	if (rc == 0)
+		rc = put_number(r->x, "seq", s->seq);
+	if (rc == 0)
+		rc = index_set_value(r->x, "know", s->know.e, s->know.len * sizeof(*s->know.e));
+	return rc;
+}
+
+int
+replica_commit(struct replica *r)
+{
+	struct state *s = r->s;
+	int rc;
+
+	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len)
+		return 0;
+	if (!r->in_transaction && (rc = index_begin(r->x)) < 0)
+		goto failed;
+	r->in_transaction = true;
+	rc = write_dirty(r);
+	if (rc == 0)
+		rc = index_commit(r->x);
+	if (rc < 0) {
+		index_rollback(r->x);
+		r->in_transaction = false;
+		goto failed;
+	}
+	r->in_transaction = false;
+	for (size_t i = 0; i < s->dirty_dirs.len; i++)
+		s->dirty_dirs.d[i]->dirty = false;
+	for (size_t i = 0; i < s->dirty_regs.len; i++)
+		s->dirty_regs.r[i]->dirty = false;
+	s->dirty_dirs.len = s->dirty_regs.len = 0;
+	return 0;
+
+failed:
+	/* All stays dirty, and nothing leaves, until it can be written. */
+	if (!r->index_failed)
+		log_err("the index cannot be written: %s", strerror(-rc));
+	r->index_failed = true;
+	return rc;
+}
+
+/* ---- the queue ---- */
+
+static void
+wake(struct replica *r)
+{
+	uint64_t one = 1;
+
+	(void)!write(r->wake_fd, &one, sizeof(one));
+}
+
+/* Under queue_lock.  Plain appends: they survive a killed daemon. */
+static void
+journal_add(struct replica *r, ino_t dir, const char *name)
+{
+	char line[300];
+	int n;
+
+	if (r->journal_fd < 0 || !name)
+		return;
+	n = snprintf(line, sizeof(line), "%llx %s", (unsigned long long)dir, name);
+	if (n < 0 || (size_t)n >= sizeof(line))
+		return;
+	if (write(r->journal_fd, line, (size_t)n + 1) == n + 1)
+		r->journal_size += (size_t)n + 1;
+}
+
+static void
+enqueue(struct replica *r, struct event *e)
+{
+	e->next = NULL;
+	*r->last = e;
+	r->last = &e->next;
+	if (r->queued++ == 0)
+		wake(r);
+}
+
+void
+replica_tell(struct replica *r, const struct replica_event *e)
+{
+	struct event *copy = mem_alloc(sizeof(*copy));
+
+	copy->op = e->op;
+	copy->ino = e->ino;
+	copy->dir = e->dir;
+	copy->dir2 = e->dir2;
+	copy->name = mem_str(e->name);
+	copy->name2 = mem_str(e->name2);
+	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
+	copy->is_dir = e->is_dir;
+	pthread_mutex_lock(&r->queue_lock);
+	if (e->op != REPLICA_IDLE) {
+		journal_add(r, e->dir, e->name);
+		journal_add(r, e->dir2, e->name2);
+	}
+	enqueue(r, copy);
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+void
+replica_touch(struct replica *r, ino_t dir, const char *name)
+{
+	pthread_mutex_lock(&r->queue_lock);
+	journal_add(r, dir, name);
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+int
+replica_ask(struct replica *r, enum replica_query what, ino_t dir, const char *name, char **out)
+{
+	struct question q = { .what = what };
+	struct event *e = mem_alloc(sizeof(*e));
+
+	pthread_cond_init(&q.done_cond, NULL);
+	e->op = REPLICA_IDLE;
+	e->dir = dir;
+	e->name = mem_str(name);
+	e->question = &q;
+	pthread_mutex_lock(&r->queue_lock);
+	enqueue(r, e);
+	while (!q.done)
+		pthread_cond_wait(&q.done_cond, &r->queue_lock);
+	pthread_mutex_unlock(&r->queue_lock);
+	pthread_cond_destroy(&q.done_cond);
+	if (q.rc == 0)
+		*out = q.answer;
+	return q.rc;
+}
+
+void
+replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg)
+{
+	struct call *c = mem_alloc(sizeof(*c));
+
+	c->fn = fn;
+	c->arg = arg;
+	pthread_mutex_lock(&r->queue_lock);
+	LL_APPEND(r->calls, c);
+	wake(r);
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+static void
+event_free(struct event *e)
+{
+	free(e->name);
+	free(e->name2);
+	free(e);
+}
+
+static void
+answer(struct replica *r, struct event *e)
+{
+	struct question *q = e->question;
+	char *text = NULL;
+	int rc = local_answer(r, e, &text);
+
+	pthread_mutex_lock(&r->queue_lock);
+	q->rc = rc;
+	q->answer = text;
+	q->done = true;
+	pthread_cond_signal(&q->done_cond);
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+static struct event *
+dequeue(struct replica *r)
+{
+	struct event *e;
+
+	pthread_mutex_lock(&r->queue_lock);
+	e = r->first;
+	if (e) {
+		r->first = e->next;
+		if (!r->first)
+			r->last = &r->first;
+		r->queued--;
+	}
+	pthread_mutex_unlock(&r->queue_lock);
+	return e;
+}
+
+void
+replica_settle_events(struct replica *r)
+{
+	struct event *e;
+	unsigned n = 0;
+
+	while ((e = dequeue(r))) {
+		if (e->question)
+			answer(r, e);
+		else
+			local_event(r, e);
+		event_free(e);
+		if (++n % 2000 == 0)
+			replica_commit(r);
+	}
+}
+
+/* All that was journalled is in the index: begin anew with what is open still. */
+static void
+trim_journal(struct replica *r)
+{
+	if (r->journal_size < JOURNAL_MAX)
+		return;
+	pthread_mutex_lock(&r->queue_lock);
+	if (!r->first && r->journal_size >= JOURNAL_MAX) {
+		if (ftruncate(r->journal_fd, 0) == 0)
+			r->journal_size = 0;
+	}
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+/* ---- the loop ---- */
+
+static void
+run_calls(struct replica *r)
+{
+	for (;;) {
+		struct call *c;
+
+		pthread_mutex_lock(&r->queue_lock);
+		c = r->calls;
+		if (c)
+			LL_DELETE(r->calls, c);
+		pthread_mutex_unlock(&r->queue_lock);
+		if (!c)
+			return;
+		c->fn(r, c->arg);
+		free(c);
+	}
+}
+
+static void
+work(struct replica *r)
+{
+	run_calls(r);
+	replica_settle_events(r);
+	view_update(r);
+	if (r->s->dirty_regs.len || r->s->dirty_dirs.len || r->in_transaction) {
+		if (replica_commit(r) == 0) {
+			r->index_failed = false;
+			link_changed(r);
+		}
+	}
+	if (r->retry_wants_ms && replica_now_ms() >= r->retry_wants_ms) {
+		r->retry_wants_ms = 0;
+		r->receiver_full = false;
+		for (struct want *w = r->wants; w; w = w->hh.next)
+			w->failed = w->failed && !w->full;
+	}
+	content_request(r);
+	trim_journal(r);
+	if (!r->deferred.len)
+		state_trim(r->s, CACHE_REGS);
+}
+
+static int
+timeout_ms(struct replica *r)
+{
+	int64_t now = replica_now_ms(), next = peers_next_ms(r) - now, ms = TICK_MS;
+
+	if (next < ms)
+		ms = next;
+	if (r->deferred.len && ms > DEFERRED_MS)
+		ms = DEFERRED_MS;
+	if (control_waiting(r) && ms > 100)
+		ms = 100;
+	return ms < 0 ? 0 : (int)ms;
+}
+
+struct polled {
+	struct pollfd *fds;
+	void **who;
+	size_t len;
+};
+
+static void
+add_fd(struct polled *p, int fd, short events, void *who)
+{
+	p->fds = mem_resize(p->fds, p->len + 1, sizeof(*p->fds));
+	p->who = mem_resize(p->who, p->len + 1, sizeof(*p->who));
+	p->fds[p->len] = (struct pollfd){ fd, events, 0 };
+	p->who[p->len++] = who;
+}
+
+static void
+serve_ready(struct replica *r, const struct polled *p)
+{
+	struct control_conn *c, *cnext;
+	struct link *l, *lnext;
+
+	if (p->fds[1].revents)
+		control_accept(r);
+	for (c = r->conns; c; c = cnext) {
+		cnext = control_next(c);
+		for (size_t i = 2; i < p->len; i++)
+			if (p->who[i] == c && p->fds[i].revents) {
+				control_ready(r, c);
+				break;
+			}
+	}
+	for (l = r->links; l; l = lnext) {
+		lnext = link_next(l);
+		for (size_t i = 2; i < p->len; i++)
+			if (p->who[i] == l && p->fds[i].revents) {
+				link_ready(l, p->fds[i].revents);
+				break;
+			}
+	}
+}
+
+static void
+tick(struct replica *r)
+{
+	int64_t now = replica_now_ms();
+	struct link *l, *next;
+
+	for (l = r->links; l; l = next) {
+		next = link_next(l);
+		link_tick(l, now);
+	}
+	peers_tick(r, now);
+	control_tick(r, now);
+}
+
+static void *
+thread_main(void *arg)
+{
+	struct replica *r = arg;
+	struct polled p = { 0 };
+	uint64_t count;
+
+	while (!r->stopping) {
+		p.len = 0;
+		add_fd(&p, r->wake_fd, POLLIN, NULL);
+		add_fd(&p, r->listen_fd, POLLIN, NULL);
+		for (struct control_conn *c = r->conns; c; c = control_next(c))
+			add_fd(&p, control_fd(c), POLLIN, c);
+		for (struct link *l = r->links; l; l = link_next(l))
+			add_fd(&p, link_fd(l), link_events(l), l);
+		if (poll(p.fds, p.len, timeout_ms(r)) < 0 && errno != EINTR)
+			log_err("poll: %s", strerror(errno));
+		(void)!read(r->wake_fd, &count, sizeof(count));
+		work(r);
+		serve_ready(r, &p);
+		work(r);
+		tick(r);
+	}
+	work(r);
+	free(p.fds);
+	free(p.who);
+	return NULL;
+}
+
+/* ---- starting and stopping ---- */
+
+int
+replica_start(struct replica *r, const struct replica_view *view, const char *mountpoint)
+{
+	int rc;
+
+	r->view = view;
+	r->mountpoint = mem_str(mountpoint);
+	if (view) {
+		r->disk.open_dir = view->open_dir;
+		r->disk.open_ctx = view->ctx;
+	}
+	r->listen_fd = control_listen(r->dev, r->ino);
+	if (r->listen_fd < 0)
+		return r->listen_fd;
+	peers_reload(r);
+	r->running = true;
+	rc = pthread_create(&r->thread, NULL, thread_main, r);
+	if (rc != 0) {
+		r->running = false;
+		return -rc;
+	}
+	return 0;
+}
+
+static void
+stop_call(struct replica *r, void *arg)
+{
+	(void)arg;
+	r->stopping = true;
+}
+
+void
+replica_stop(struct replica *r)
+{
+	if (!r->running)
+		return;
+	replica_call(r, stop_call, NULL);
+	pthread_join(r->thread, NULL);
+	r->running = false;
+	control_unlink(r->dev, r->ino);
+	while (r->links) {
+		link_close(r->links, "unreachable", "this end stops");
+		link_tick(r->links, replica_now_ms());
+	}
+	control_close_all(r);
+	close(r->listen_fd);
+	r->listen_fd = -1;
+	r->view = NULL;
+	r->disk.open_dir = NULL;
+	replica_commit(r);
+	r->stopping = false;
+}
+
+void
+replica_on_quit(struct replica *r, void (*stop)(void *arg), void *arg)
+{
+	r->quit_fn = stop;
+	r->quit_arg = arg;
+}
+
+struct served {
+	int fd;
+	bool read_only;
+	void (*closed)(void *arg);
+	void *arg;
+};
+
+static void
+serve_call(struct replica *r, void *arg)
+{
+	struct served *q = arg;
+
+	link_on_close(link_new(r, q->fd, NULL, false, q->read_only), q->closed, q->arg);
+	free(q);
+}
+
+int
+replica_serve(struct replica *r, int fd, const char *peer, bool read_only, void (*closed)(void *arg), void *arg)
+{
+	struct served *q = mem_alloc(sizeof(*q));
+
+	(void)peer;		/* its Hello names it */
+	*q = (struct served){ fd, read_only, closed, arg };
+	replica_call(r, serve_call, q);
+	return 0;
+}
+
+/* ---- small ones ---- */
+
+int
+replica_root_fd(const struct replica *r)
+{
+	return r->root_fd;
+}
+
+const char *
+replica_node(const struct replica *r)
+{
+	return r->node;
+}
+
+void
+replica_view_lock(struct replica *r)
+{
+	pthread_rwlock_rdlock(&r->view_lock);
+}
+
+void
+replica_view_unlock(struct replica *r)
+{
+	pthread_rwlock_unlock(&r->view_lock);
+}
+
+char *
+replica_report(struct replica *r, const char *cmd)
+{
+	json_t *answer_json = json_object();
+	char *text;
+
+	json_object_set_new(answer_json, "ok", json_true());
+	peers_reload(r);
+	if (strcmp(cmd, "status") == 0)
+		json_object_set_new(answer_json, "status", control_status(r));
+	else
+		json_object_set_new(answer_json, "conflicts", control_conflicts(r));
+	text = json_dumps(answer_json, JSON_COMPACT);
+	json_decref(answer_json);
+	return text;
+}

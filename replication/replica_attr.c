@@ -1,0 +1,380 @@
+/*
+ * Attributes between the disk and cells: mode, owner, group, mtime, extended
+ * attributes; and the store's own attribute `user.sibfs`.
+ *
+ * Owners travel by name, with the number for hosts that do not know the name,
+ * and count only where the daemon runs as root.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "replication/replica_impl.h"
+
+#define OWN_XATTR "user.sibfs"
+#define XATTR_LIST_MAX 65536
+#define XATTR_VALUE_MAX 65536
+#define ACL_XATTR "system.posix_acl_access"
+
+static void
+proc_path(int dirfd, const char *name, char *out, size_t size)
+{
+	snprintf(out, size, "/proc/self/fd/%d/%s", dirfd, name);
+}
+
+/* ---- owners ---- */
+
+struct known_id {
+	uint32_t id;
+	bool valid;
+	char name[64];
+};
+
+/* Looking a name up may ask a directory server: remember the last ones. */
+static const char *
+name_of(uint32_t id, bool group)
+{
+	static struct known_id known[2][16];
+	struct known_id *k = &known[group][id % 16];
+
+	if (!k->valid || k->id != id) {
+		struct passwd *pw = group ? NULL : getpwuid(id);
+		struct group *gr = group ? getgrgid(id) : NULL;
+
+		k->id = id;
+		k->valid = true;
+		snprintf(k->name, sizeof(k->name), "%s", pw ? pw->pw_name : gr ? gr->gr_name : "");
+	}
+	return k->name;
+}
+
+/* The local number for "name:number". */
+static int
+id_of(const struct cell *c, bool group, uint32_t *out)
+{
+	char text[128], *colon;
+
+	if (!c || !c->value || c->len >= sizeof(text))
+		return -ENOENT;
+	memcpy(text, c->value, c->len);
+	text[c->len] = '\0';
+	colon = strrchr(text, ':');
+	if (!colon)
+		return -EBADMSG;
+	*colon = '\0';
+	*out = (uint32_t)strtoul(colon + 1, NULL, 10);
+	if (!*text || strcmp(name_of(*out, group), text) == 0)
+		return 0;
+	if (group) {
+		struct group *gr = getgrnam(text);
+
+		if (gr)
+			*out = gr->gr_gid;
+	} else {
+		struct passwd *pw = getpwnam(text);
+
+		if (pw)
+			*out = pw->pw_uid;
+	}
+	return 0;
+}
+
+static void
+read_owner(const struct attrs *prev, const char *key, uint32_t id, bool group, struct attrs *out)
+{
+	const struct cell *old = prev ? attrs_find(prev, key) : NULL;
+	char text[128];
+	uint32_t was;
+	int len;
+
+	if (id_of(old, group, &was) == 0 && was == id) {
+		attrs_set(out, key, old->value, old->len, (struct stamp){ 0, 0 });
+		return;
+	}
+	len = snprintf(text, sizeof(text), "%s:%u", name_of(id, group), id);
+	attrs_set(out, key, text, (uint32_t)len, (struct stamp){ 0, 0 });
+}
+
+/* ---- reading ---- */
+
+static bool
+travels(const char *name)
+{
+	return (strncmp(name, "user.", 5) == 0 && strncmp(name, OWN_XATTR, strlen(OWN_XATTR)) != 0) ||
+	    strcmp(name, ACL_XATTR) == 0;
+}
+
+static void
+read_xattrs(const char *path, struct attrs *out)
+{
+	static char list[XATTR_LIST_MAX], value[XATTR_VALUE_MAX];
+	ssize_t n = llistxattr(path, list, sizeof(list)), len;
+
+	for (char *p = list; n > 0 && p < list + n; p += strlen(p) + 1) {
+		char key[300];
+
+		if (!travels(p) || (len = lgetxattr(path, p, value, sizeof(value))) < 0)
+			continue;
+		snprintf(key, sizeof(key), "x.%.255s", p);
+		attrs_set(out, key, value, (uint32_t)len, (struct stamp){ 0, 0 });
+	}
+}
+
+static int64_t
+mtime_of(const struct stat *st)
+{
+	return st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+}
+
+/* Set-id bits that came from a peer are not on disk, and were not taken away by a user. */
+static uint32_t
+read_mode(const struct stat *st, const struct attrs *prev)
+{
+	uint32_t mode = st->st_mode & 07777, was = prev ? attrs_mode(prev, mode) : mode;
+
+	if (!S_ISDIR(st->st_mode) && ((mode ^ was) & 01777) == 0 && (mode & ~was & 06000) == 0)
+		return was;
+	return mode;
+}
+
+void
+disk_attrs_read(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *prev,
+    struct attrs *out)
+{
+	char path[300], text[32];
+
+	*out = (struct attrs){ 0 };
+	if (!S_ISLNK(st->st_mode)) {
+		attrs_set_mode(out, read_mode(st, prev), (struct stamp){ 0, 0 });
+		proc_path(dirfd, name, path, sizeof(path));
+		read_xattrs(path, out);
+	}
+	if (!S_ISDIR(st->st_mode)) {
+		int len = snprintf(text, sizeof(text), "%" PRId64, mtime_of(st));
+
+		attrs_set(out, "mtime", text, (uint32_t)len, (struct stamp){ 0, 0 });
+	}
+	if (r->as_root) {
+		read_owner(prev, "owner", st->st_uid, false, out);
+		read_owner(prev, "group", st->st_gid, true, out);
+	} else if (prev) {
+		const char *const keys[] = { "owner", "group" };
+
+		for (int i = 0; i < 2; i++) {
+			const struct cell *c = attrs_find(prev, keys[i]);
+
+			if (c && c->value)
+				attrs_set(out, c->key, c->value, c->len, (struct stamp){ 0, 0 });
+		}
+	}
+}
+
+/* ---- applying ---- */
+
+static int
+apply_owner(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	uint32_t uid = st->st_uid, gid = st->st_gid;
+
+	if (!r->as_root)
+		return 0;
+	id_of(attrs_find(a, "owner"), false, &uid);
+	id_of(attrs_find(a, "group"), true, &gid);
+	if (uid == st->st_uid && gid == st->st_gid)
+		return 0;
+	return fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 1;
+}
+
+static int
+apply_mode(int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	uint32_t now = st->st_mode & 07777, mask = S_ISDIR(st->st_mode) ? 07777 : 01777, mode = attrs_mode(a, now);
+	char path[300];
+
+	if (S_ISLNK(st->st_mode) || ((mode ^ now) & mask) == 0)
+		return 0;
+	/* Not through a symbolic link: the name was looked at, and nobody changes it now. */
+	proc_path(dirfd, name, path, sizeof(path));
+	return chmod(path, mode & mask) < 0 ? -errno : 1;
+}
+
+static int
+apply_xattrs(int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	static char value[XATTR_VALUE_MAX];
+	char path[300];
+	int n = 0;
+
+	if (S_ISLNK(st->st_mode))
+		return 0;
+	proc_path(dirfd, name, path, sizeof(path));
+	for (uint32_t i = 0; i < a->len; i++) {
+		const struct cell *c = &a->c[i];
+		ssize_t len;
+
+		if (strncmp(c->key, "x.", 2) != 0 || !travels(c->key + 2))
+			continue;
+		len = lgetxattr(path, c->key + 2, value, sizeof(value));
+		if (!c->value) {
+			if (len >= 0 && lremovexattr(path, c->key + 2) == 0)
+				n++;
+		} else if (len != (ssize_t)c->len || memcmp(value, c->value, c->len) != 0) {
+			if (lsetxattr(path, c->key + 2, c->value, c->len, 0) == 0)
+				n++;
+		}
+	}
+	return n;
+}
+
+static int
+apply_mtime(int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	const struct cell *c = attrs_find(a, "mtime");
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, 0 } };
+	int64_t ns;
+
+	if (!c || !c->value || c->len > 24 || S_ISDIR(st->st_mode))
+		return 0;
+	ns = strtoll(c->value, NULL, 10);
+	if (ns == mtime_of(st))
+		return 0;
+	ts[1].tv_sec = ns / 1000000000;
+	ts[1].tv_nsec = ns % 1000000000;
+	if (ts[1].tv_nsec < 0) {
+		ts[1].tv_nsec += 1000000000;
+		ts[1].tv_sec--;
+	}
+	return utimensat(dirfd, name, ts, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 1;
+}
+
+int
+disk_attrs_apply(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	int steps[4], n = 0;
+
+	steps[0] = apply_owner(r, dirfd, name, st, a);
+	steps[1] = apply_mode(dirfd, name, st, a);
+	steps[2] = apply_xattrs(dirfd, name, st, a);
+	steps[3] = apply_mtime(dirfd, name, st, a);
+	for (int i = 0; i < 4; i++) {
+		if (steps[i] < 0)
+			return steps[i];
+		n += steps[i];
+	}
+	return n;
+}
+
+/* ---- user.sibfs ---- */
+
+struct mark {
+	uint8_t p[512];
+	size_t len;
+};
+
+static void
+mark_fixed(struct mark *m, uint64_t n)
+{
+	for (int i = 0; i < 8 && m->len < sizeof(m->p); i++)
+		m->p[m->len++] = (uint8_t)(n >> (8 * i));
+}
+
+static void
+mark_varint(struct mark *m, uint64_t n)
+{
+	for (; n >= 0x80 && m->len < sizeof(m->p); n >>= 7)
+		m->p[m->len++] = (uint8_t)(n | 0x80);
+	if (m->len < sizeof(m->p))
+		m->p[m->len++] = (uint8_t)n;
+}
+
+static void
+mark_vv(struct mark *m, const struct vv *v)
+{
+	mark_varint(m, v->len);
+	for (uint32_t i = 0; i < v->len; i++) {
+		mark_fixed(m, v->e[i].id);
+		mark_varint(m, v->e[i].n);
+	}
+}
+
+static uint64_t
+register_key(const struct reg *reg)
+{
+	XXH3_state_t *x = XXH3_createState();
+	uint64_t key;
+
+	if (!x)
+		return 0;
+	XXH3_64bits_reset(x);
+	XXH3_64bits_update(x, reg->dir->id.b, sizeof(reg->dir->id.b));
+	XXH3_64bits_update(x, reg_name(reg), strlen(reg_name(reg)));
+	key = XXH3_64bits_digest(x);
+	XXH3_freeState(x);
+	return key;
+}
+
+/* So that an attribute which was copied or moved elsewhere is not believed. */
+static uint64_t
+stamp_hash(const struct stat *st)
+{
+	uint64_t v[3] = { st->st_ino, (uint64_t)st->st_size, (uint64_t)mtime_of(st) };
+
+	return XXH3_64bits(v, sizeof(v));
+}
+
+void
+disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
+    const struct stat *st)
+{
+	struct mark m = { .p = { 1 }, .len = 1 };
+	char path[300];
+
+	if (!S_ISREG(st->st_mode) || (!r->as_root && (st->st_uid != geteuid() || !(st->st_mode & 0200))))
+		return;
+	mark_fixed(&m, register_key(reg));
+	mark_fixed(&m, stamp_hash(st));
+	mark_fixed(&m, dot.id);
+	mark_varint(&m, dot.n);
+	mark_vv(&m, &reg->shown.ctx);
+	proc_path(dirfd, name, path, sizeof(path));
+	/* The index has it all; a file that cannot carry it is as good. */
+	if (lsetxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
+		log_debug("%s: cannot set %s: %s", name, OWN_XATTR, strerror(errno));
+}
+
+void
+disk_mark_dir(struct replica *r, struct disk_dir *dd)
+{
+	struct mark m = { .p = { 2 }, .len = 1 }, old = { .len = 0 };
+	char path[300];
+	ssize_t n;
+	int fd = disk_fd(&r->disk, dd);
+
+	if (fd < 0)
+		return;
+	mark_fixed(&m, dd->ino);
+	mark_varint(&m, dd->ids_len);
+	for (size_t i = 0; i < dd->ids_len && m.len + 16 < sizeof(m.p); i++) {
+		memcpy(m.p + m.len, dd->ids[i]->id.b, 16);
+		m.len += 16;
+	}
+	if (dd->ids_len)
+		mark_vv(&m, &dd->ids[0]->val.ctx);
+	proc_path(fd, "", path, sizeof(path));
+	n = getxattr(path, OWN_XATTR, old.p, sizeof(old.p));
+	if (n == (ssize_t)m.len && memcmp(old.p, m.p, m.len) == 0)
+		return;
+	if (setxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
+		log_debug("%s: cannot set %s: %s", dd->name, OWN_XATTR, strerror(errno));
+}

@@ -1,0 +1,297 @@
+/*
+ * The insides of a running replica, shared by the replica_*.c, view.c,
+ * content.c and link.c.  All of it belongs to the replica's thread, but for
+ * what stands under `queue_lock`, and the view lock itself.
+ */
+#ifndef SIBFS_REPLICA_IMPL_H
+#define SIBFS_REPLICA_IMPL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+#include <uthash.h>
+
+#include "replication/disk.h"
+#include "replication/index.h"
+#include "replication/local.h"
+#include "replication/log.h"
+#include "replication/mem.h"
+#include "replication/replica.h"
+#include "replication/settings.h"
+#include "replication/state.h"
+
+#define REPLICA_SET_MAX 64
+
+struct link;
+struct control_conn;
+
+struct event {
+	struct event *next;
+	enum replica_op op;
+	ino_t ino, dir, dir2;
+	char *name, *name2;
+	int64_t time_ns;
+	bool is_dir;
+	struct question *question;	/* REPLICA_ASK: answered when its turn comes */
+};
+
+/* A computed attribute that a thread of the mount waits for. */
+struct question {
+	enum replica_query what;
+	pthread_cond_t done_cond;
+	bool done;
+	int rc;
+	char *answer;
+};
+
+struct member {
+	UT_hash_handle hh;
+	uint64_t id;
+	char node[SETTINGS_NODE_MAX + 1];
+};
+
+/* A name whose kernel entry is to be invalidated once the view lock is free. */
+struct note {
+	ino_t dir;
+	char *name;		/* NULL: the inode itself */
+};
+
+/* Content in staging, complete, by hash. */
+struct staged {
+	UT_hash_handle hh;
+	struct hash hash;
+};
+
+/* A register that waits for content. */
+struct waiter {
+	uint64_t dir_num;
+	char *name;
+};
+
+/* Content that is not here. */
+struct want {
+	UT_hash_handle hh;
+	struct hash hash;
+	uint64_t id;		/* on the wire */
+	uint64_t size;
+	uint64_t have;		/* bytes received so far */
+	uint64_t from;		/* incarnation that told us of it last */
+	struct link *link;	/* that it is asked for on, or NULL */
+	int fd;			/* -1, or the partial file */
+	struct waiter *waiters;
+	size_t waiters_len;
+	bool failed;		/* the peer had it no more: wait for news */
+	bool full;		/* no room: tried again later */
+};
+
+/* How far we are in a peer's changes. */
+struct progress {
+	UT_hash_handle hh;
+	uint64_t id;
+	char node[SETTINGS_NODE_MAX + 1];
+	uint64_t epoch, seq;
+};
+
+/* A peer by name: from the settings, or because it called. */
+struct peer {
+	struct peer *next;
+	char *name;
+	struct link *link;	/* the one in use, or NULL */
+	struct transport *transport;	/* that carries it, if we called */
+	int64_t idle_at_ms;	/* paused: a link that a round needed ends then */
+	int64_t retry_at_ms;	/* monotonic; 0: now */
+	unsigned tries;
+	const char *state;	/* connected, connecting, paused, unreachable, refused */
+	int64_t since_s;
+	char error[256];
+	unsigned rounds;	/* that wait for a link: connect even while paused */
+	uint64_t id;		/* incarnation, once known */
+	struct vv know;		/* what it has, as far as it told */
+	uint64_t acked_seq;
+	uint64_t wanted, wanted_bytes;
+};
+
+struct replica {
+	/* Opened once. */
+	int root_fd, meta_fd, staging_fd, trash_fd, moving_fd, lock_fd;
+	dev_t dev;
+	ino_t ino;
+	char *path;
+	char node[SETTINGS_NODE_MAX + 1];
+	char set[REPLICA_SET_MAX + 1];
+	uint64_t epoch;
+	bool as_root;
+
+	struct state *s;
+	struct index *x;
+	struct disk disk;
+	struct settings settings;
+	struct member *members;
+	unsigned members_len;
+	struct progress *progress;
+	bool in_transaction;
+	bool clean_start;
+	bool opened;
+	bool index_failed;
+	int quit_conn_fd;	/* of who asked us to quit: closed last */
+
+	const struct replica_view *view;
+	char *mountpoint;
+	void (*quit_fn)(void *arg);
+	void *quit_arg;
+
+	/* Locks, outermost first; take them downwards only. */
+	pthread_rwlock_t view_lock;	/* shared: operations; exclusive: changes to the view */
+	pthread_mutex_t queue_lock;	/* events, the journal, questions, calls */
+
+	struct event *first, **last;
+	size_t queued;
+	int journal_fd;
+	size_t journal_size;
+	bool stopping;
+	struct call *calls;		/* from other threads, to be run on ours */
+
+	int wake_fd, listen_fd;
+	pthread_t thread;
+	bool running;
+
+	struct note *notes;
+	size_t notes_len;
+	struct reg_list deferred;	/* pending ones that could not show yet */
+	int64_t deferred_at_ms;
+	struct staged *staged;
+	struct want *wants;
+	uint64_t next_want;
+	uint64_t next_temp;
+	struct peer *peers;
+	struct link *links;
+	struct control_conn *conns;
+	uint64_t next_round;
+	bool receiver_full;
+	int64_t retry_wants_ms;
+};
+
+/* ---- replica.c ---- */
+
+int64_t		 replica_now_ms(void);			/* monotonic */
+const char	*replica_member(struct replica *r, uint64_t id);
+void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
+
+/* Writes what changed to the index.  After it all may be told to peers. */
+int		 replica_commit(struct replica *r);
+
+/* Runs fn(arg) on the replica's thread soon; any thread. */
+struct call {
+	struct call *next;
+	void (*fn)(struct replica *r, void *arg);
+	void *arg;
+};
+void		 replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg);
+
+/* Handles all events told so far, and brings the view up to date. */
+void		 replica_settle_events(struct replica *r);
+
+/* ---- replica_local.c ---- */
+
+void		 local_event(struct replica *r, struct event *e);
+
+/* Looks at dir/name on disk as if it had just been written. */
+void		 local_seal(struct replica *r, struct disk_dir *dd, const char *name);
+
+/* Takes in all below dd that the state does not know, or that differs. */
+void		 local_reconcile(struct replica *r, struct disk_dir *dd,
+		    void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg);
+
+int		 local_answer(struct replica *r, const struct event *e, char **out);
+
+/* ---- replica_attr.c: attributes on disk and as cells ---- */
+
+/* What (dirfd, name) has, as cells without stamps.  Where prev says the same in
+ * other words (a user by another number), its words are kept. */
+void		 disk_attrs_read(struct replica *r, int dirfd, const char *name, const struct stat *st,
+		    const struct attrs *prev, struct attrs *out);
+/* Makes the file at (dirfd, name) say what a says.  The number of changes, or
+ * -errno of the first that failed. */
+int		 disk_attrs_apply(struct replica *r, int dirfd, const char *name, const struct stat *st,
+		    const struct attrs *a);
+/* user.sibfs of a file or directory; best effort. */
+void		 disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
+		    const struct stat *st);
+void		 disk_mark_dir(struct replica *r, struct disk_dir *dd);
+
+/* ---- view.c ---- */
+
+/* Shows what became complete, and makes the names on disk what the state says. */
+void		 view_update(struct replica *r);
+
+/* A pending register that may be complete: the next update looks at it. */
+void		 view_defer(struct replica *r, struct reg *reg);
+
+/* ---- content.c ---- */
+
+/* Is the content of every version of r->pending here?  Asks for what is not. */
+bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
+int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);
+/* A file in staging/ with that content, to be renamed into place. */
+int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size);
+/* A descriptor of a file with that content, opened for reading, or -errno. */
+int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
+bool		 content_here(struct replica *r, const struct hash *h);
+void		 content_received(struct replica *r, struct want *w, uint64_t offset, const void *p, size_t len, bool last);
+void		 content_failed(struct replica *r, struct want *w);
+void		 content_drop_link(struct replica *r, struct link *l);
+void		 content_request(struct replica *r);
+void		 content_load(struct replica *r);
+void		 content_to_trash(struct replica *r, int dirfd, const char *name, const char *as);
+uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
+
+/* ---- link.c ---- */
+
+struct link	*link_new(struct replica *r, int fd, struct peer *p, bool dialer, bool read_only);
+void		 link_pump(struct link *l);		/* sends what can be sent */
+short		 link_events(const struct link *l);	/* to poll for */
+int		 link_fd(const struct link *l);
+void		 link_ready(struct link *l, short revents);	/* may end and free it */
+void		 link_close(struct link *l, const char *state, const char *why);
+bool		 link_want(struct link *l, struct want *w);
+bool		 link_is_up(const struct link *l);
+uint64_t	 link_peer_id(const struct link *l);
+void		 link_start_round(struct link *l, uint64_t round);
+bool		 link_in_round(const struct link *l);
+void		 link_check_round(struct link *l);	/* has all of it arrived? */
+void		 link_changed(struct replica *r);	/* something new for all */
+void		 link_pause_changed(struct link *l);
+void		 link_tick(struct link *l, int64_t now_ms);
+uint64_t	 link_sent_seq(const struct link *l);
+struct link	*link_next(const struct link *l);
+void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);
+
+/* ---- replica_peers.c ---- */
+
+void		 peers_reload(struct replica *r);
+struct peer	*peers_find(struct replica *r, const char *name, bool make);
+void		 peers_tick(struct replica *r, int64_t now_ms);
+int64_t		 peers_next_ms(struct replica *r);
+bool		 peers_paused(const struct replica *r, const struct peer *p);
+const struct settings_peer *peers_settings(const struct replica *r, const struct peer *p);
+void		 peers_link_ended(struct replica *r, struct peer *p, const char *state, const char *why);
+
+/* ---- replica_control.c ---- */
+
+void		 control_accept(struct replica *r);
+struct control_conn;
+int		 control_fd(const struct control_conn *c);
+struct control_conn *control_next(struct control_conn *c);
+void		 control_ready(struct replica *r, struct control_conn *c);
+void		 control_round_done(struct replica *r, uint64_t round, const char *error);
+void		 control_link_failed(struct replica *r, struct peer *p, const char *why);
+void		 control_tick(struct replica *r, int64_t now_ms);
+void		 control_close_all(struct replica *r);
+json_t		*control_status(struct replica *r);
+json_t		*control_conflicts(struct replica *r);
+bool		 control_waiting(const struct replica *r);
+
+#endif

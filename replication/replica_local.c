@@ -1,0 +1,784 @@
+/*
+ * From what users did on disk to events in the state, one told event at a time;
+ * and, for `init` and after a crash, from what stands on disk.
+ *
+ * The disk may be ahead of the event in hand: what is not there any more, or is
+ * another inode by now, is explained by an event that follows.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replication/chunk.h"
+#include "replication/display.h"
+#include "replication/replica_impl.h"
+#include "replication/take.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
+
+#define HASH_TRIES 3
+
+static struct file_stamp
+stamp_of(const struct stat *st)
+{
+	return (struct file_stamp){ st->st_ino, (uint64_t)st->st_size,
+		st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec };
+}
+
+static bool
+stamp_same(const struct file_stamp *a, const struct stat *st)
+{
+	struct file_stamp b = stamp_of(st);
+
+	return a->ino && a->ino == b.ino && a->size == b.size && a->mtime_ns == b.mtime_ns;
+}
+
+/* ---- what shows under a name, for the notes about files ---- */
+
+struct seen {
+	struct obstack o;
+	struct folder f;
+	struct name_group g;
+	struct shown *e;
+};
+
+static void
+seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q)
+{
+	memset(q, 0, sizeof(*q));
+	obstack_init(&q->o);
+	display_folder(r->s, dd->ids[0], &q->o, &q->f);
+	display_find(r->s, &q->f, name, &q->o, &q->g, &q->e);
+}
+
+static void
+seen_close(struct seen *q)
+{
+	group_fini(&q->g);
+	obstack_free(&q->o, NULL);
+}
+
+/* The register that notes the file of that name, and the note. */
+static struct reg_file *
+seen_file(const struct seen *q, const char *name, struct reg **owner)
+{
+	for (size_t i = 0; i < q->g.len; i++)
+		for (size_t j = 0; j < q->g.files[i].refs_len; j++) {
+			struct reg *reg = q->g.files[i].refs[j].reg;
+			struct reg_file *f = reg_file_find(reg, name);
+
+			if (f) {
+				*owner = reg;
+				return f;
+			}
+		}
+	return NULL;
+}
+
+static void
+forget_file(struct replica *r, const struct seen *q, const char *name)
+{
+	struct reg *owner;
+
+	while (seen_file(q, name, &owner)) {
+		reg_file_forget(owner, name);
+		state_reg_noted(r->s, owner);
+	}
+}
+
+static void
+note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st,
+    int dirfd)
+{
+	struct file_stamp stamp = stamp_of(st);
+
+	reg_file_set(reg, name, h, &stamp);
+	state_reg_noted(r->s, reg);
+	for (uint32_t i = reg->shown.len; i-- > 0;)
+		if (hash_compare(&reg->shown.v[i].hash, h) == 0) {
+			disk_mark_file(r, dirfd, name, reg, reg->shown.v[i].dot, st);
+			break;
+		}
+}
+
+/* ---- reading a file ---- */
+
+static int
+read_link(int dirfd, const char *name, struct local_file *out)
+{
+	char target[4096];
+	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
+
+	if (n < 0)
+		return -errno;
+	out->kind = KIND_SYMLINK;
+	out->size = (uint64_t)n;
+	chunk_link_hash(target, (size_t)n, &out->hash);
+	return 0;
+}
+
+static int
+read_content(int dirfd, const char *name, struct stat *st, struct local_file *out)
+{
+	struct chunk_list l;
+	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	for (int i = 0; i < HASH_TRIES && rc == 0; i++) {
+		struct stat before;
+
+		if (fstat(fd, &before) < 0 || (rc = chunk_file(fd, false, &l)) < 0) {
+			rc = rc ? rc : -errno;
+			break;
+		}
+		out->kind = KIND_FILE;
+		out->hash = l.hash;
+		out->size = l.size;
+		if (fstat(fd, st) < 0)
+			rc = -errno;
+		else if (before.st_size == st->st_size && before.st_mtim.tv_sec == st->st_mtim.tv_sec &&
+		    before.st_mtim.tv_nsec == st->st_mtim.tv_nsec)
+			break;
+	}
+	close(fd);
+	return rc;
+}
+
+/* 0, or -errno; -EINVAL: not a thing that is replicated. */
+static int
+read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev,
+    struct local_file *out)
+{
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (st->st_dev != r->dev)
+		return -EINVAL;
+	if (S_ISLNK(st->st_mode))
+		rc = read_link(dirfd, name, out);
+	else
+		rc = S_ISREG(st->st_mode) ? read_content(dirfd, name, st, out) : -EINVAL;
+	if (rc == 0)
+		disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
+	return rc;
+}
+
+/* ---- files ---- */
+
+static void
+write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino)
+{
+	int fd = disk_fd(&r->disk, dd), rc;
+	struct local_file file;
+	struct reg *reg, *owner;
+	struct reg_file *known;
+	struct seen q;
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	seen_open(r, dd, name, &q);
+	known = seen_file(&q, name, &owner);
+	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (rc < 0 || (ino && st.st_ino != ino)) {
+		/* It went elsewhere since; its note cannot be trusted any more. */
+		if (known)
+			known->stamp.ino = 0;
+		goto out;
+	}
+	if (known && stamp_same(&known->stamp, &st))
+		goto out;
+	rc = read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
+	if (rc < 0) {
+		if (rc != -EINVAL && rc != -ENOENT)
+			log_warn("%s: cannot be read: %s", name, strerror(-rc));
+		goto out;
+	}
+	rc = local_write(r->s, dd->ids[0], name, &file, &reg);
+	if (rc < 0)
+		log_warn("%s: written, but a directory shows there: %s", name, strerror(-rc));
+	else {
+		forget_file(r, &q, name);
+		note_file(r, reg, name, &file.hash, &st, fd);
+	}
+	attrs_fini(&file.attrs);
+out:
+	seen_close(&q);
+}
+
+void
+local_seal(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	char *copy = mem_str(name);	/* it may be that of the note */
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	write_at(r, dd, copy, 0);
+	free(copy);
+}
+
+static void
+unlink_at(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct seen q;
+
+	seen_open(r, dd, name, &q);
+	if (q.e && local_unlink(r->s, dd->ids[0], name) == 0)
+		forget_file(r, &q, name);
+	seen_close(&q);
+}
+
+static void
+rename_file(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
+{
+	int fd = disk_fd(&r->disk, to), rc;
+	struct seen a, b;
+	struct reg *owner, *reg;
+	struct reg_file *known;
+	struct local_file file = { 0 };
+	struct stat st;
+	struct hash h;
+	bool changed;
+
+	seen_open(r, from, e->name, &a);
+	seen_open(r, to, e->name2, &b);
+	known = seen_file(&a, e->name, &owner);
+	if (!a.e) {
+		write_at(r, to, e->name2, 0);
+		goto out;
+	}
+	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino)) {
+		/* It went on from there: what it replaced is gone, the rest follows. */
+		if (b.e && local_unlink(r->s, to->ids[0], e->name2) == 0)
+			forget_file(r, &b, e->name2);
+		if (local_unlink(r->s, from->ids[0], e->name) == 0)
+			forget_file(r, &a, e->name);
+		goto out;
+	}
+	changed = !known || !stamp_same(&known->stamp, &st);
+	if (changed && (rc = read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
+		log_warn("%s: cannot be read: %s", e->name2, strerror(-rc));
+		goto out;
+	}
+	h = changed ? file.hash : a.e->hash;
+	rc = local_rename(r->s, from->ids[0], e->name, to->ids[0], e->name2, changed ? &file : NULL, &reg);
+	if (rc == 0) {
+		forget_file(r, &a, e->name);
+		forget_file(r, &b, e->name2);
+		note_file(r, reg, e->name2, &h, &st, fd);
+	} else {
+		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
+	}
+	attrs_fini(&file.attrs);
+out:
+	seen_close(&a);
+	seen_close(&b);
+}
+
+/* ---- directories ---- */
+
+static void
+new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
+{
+	int fd = disk_fd(&r->disk, up), rc;
+	struct attrs a;
+	struct disk_dir *dd;
+	struct stat st;
+	struct dir *d;
+
+	if (fd < 0)
+		return;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino) {
+		/* Moved or removed since: made all the same, the rest follows. */
+		memset(&st, 0, sizeof(st));
+		st.st_mode = S_IFDIR | 0755;
+		st.st_ino = ino;
+	} else if (st.st_dev != r->dev) {
+		return;
+	}
+	rc = local_mkdir(r->s, up->ids[0], name, st.st_mode & 07777, told, &d);
+	if (rc < 0) {
+		log_warn("%s: made, but something shows there: %s", name, strerror(-rc));
+		return;
+	}
+	dd = disk_add(&r->disk, ino, up, name);
+	disk_assign(d, dd);
+	fd = disk_fd(&r->disk, up);
+	if (st.st_nlink && fd >= 0) {
+		disk_attrs_read(r, fd, name, &st, NULL, &a);
+		for (uint32_t i = 0; i < a.len; i++)
+			if (strcmp(a.c[i].key, "mode") != 0)
+				attrs_set(&d->val.attrs, a.c[i].key, a.c[i].value, a.c[i].len, state_stamp(r->s));
+		attrs_fini(&a);
+	}
+	disk_mark_dir(r, dd);
+}
+
+static void
+remove_dir(struct replica *r, struct disk_dir *up, const char *name)
+{
+	struct disk_dir *dd = NULL;
+	struct seen q;
+
+	seen_open(r, up, name, &q);
+	if (q.g.dirs.len && !q.e)
+		dd = disk_of(q.g.dirs.ids[0]);
+	if (dd && local_rmdir(r->s, up->ids[0], name) == 0)
+		disk_forget(&r->disk, dd);
+	seen_close(&q);
+}
+
+static void
+rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
+{
+	struct disk_dir *dd = disk_find(&r->disk, e->ino), *old = NULL;
+	struct seen q;
+	int rc;
+
+	if (!dd || dd == r->disk.root) {
+		new_dir(r, to, e->name2, e->ino, DIR_MADE_HERE);
+		dd = disk_find(&r->disk, e->ino);
+		if (dd)
+			local_reconcile(r, dd, NULL, NULL);
+		return;
+	}
+	seen_open(r, to, e->name2, &q);
+	if (q.g.dirs.len && !q.e)
+		old = disk_of(q.g.dirs.ids[0]);
+	seen_close(&q);
+	rc = local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2);
+	if (rc < 0) {
+		log_warn("%s: moved to %s, but: %s", e->name, e->name2, strerror(-rc));
+		return;
+	}
+	if (old && old != dd)
+		disk_forget(&r->disk, old);
+	disk_place(dd, to, e->name2);
+	disk_mark_dir(r, dd);
+}
+
+static void
+exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
+{
+	struct reg_file *fa, *fb, ka = { 0 }, kb = { 0 };
+	struct disk_dir *da = NULL, *db = NULL;
+	struct seen a, b;
+	struct reg *owner;
+
+	seen_open(r, from, e->name, &a);
+	seen_open(r, to, e->name2, &b);
+	if ((fa = seen_file(&a, e->name, &owner)))
+		ka = *fa;
+	if ((fb = seen_file(&b, e->name2, &owner)))
+		kb = *fb;
+	if (!a.e && a.g.dirs.len)
+		da = disk_of(a.g.dirs.ids[0]);
+	if (!b.e && b.g.dirs.len)
+		db = disk_of(b.g.dirs.ids[0]);
+	if (local_exchange(r->s, from->ids[0], e->name, to->ids[0], e->name2) < 0) {
+		log_warn("%s and %s changed places, but one is not known", e->name, e->name2);
+		goto out;
+	}
+	forget_file(r, &a, e->name);
+	forget_file(r, &b, e->name2);
+	if (da)
+		disk_place(da, to, e->name2);
+	if (db)
+		disk_place(db, from, e->name);
+	seen_close(&a);
+	seen_close(&b);
+	seen_open(r, from, e->name, &a);
+	seen_open(r, to, e->name2, &b);
+	if (a.e && fb)
+		reg_file_set(a.e->leader_reg, e->name, &kb.hash, &kb.stamp);
+	if (b.e && fa)
+		reg_file_set(b.e->leader_reg, e->name2, &ka.hash, &ka.stamp);
+out:
+	seen_close(&a);
+	seen_close(&b);
+}
+
+/* ---- attributes ---- */
+
+/* The cells of now that say something else than before. */
+static struct attrs
+changed_attrs(const struct attrs *now, const struct attrs *before)
+{
+	struct attrs out = { 0 };
+
+	for (uint32_t i = 0; i < now->len; i++)
+		if (!cell_same_value(&now->c[i], attrs_find(before, now->c[i].key)))
+			attrs_set(&out, now->c[i].key, now->c[i].value, now->c[i].len, now->c[i].at);
+	for (uint32_t i = 0; i < before->len; i++)
+		if (before->c[i].value && !attrs_find(now, before->c[i].key))
+			attrs_set(&out, before->c[i].key, NULL, 0, before->c[i].at);
+	return out;
+}
+
+static void
+dir_attrs_changed(struct replica *r, struct disk_dir *dd)
+{
+	struct attrs now, before, set;
+	struct obstack o;
+	struct folder f;
+	struct stat st;
+	int fd = disk_fd(&r->disk, dd);
+
+	if (fd < 0 || !dd->ids_len || fstat(fd, &st) < 0)
+		return;
+	obstack_init(&o);
+	display_folder(r->s, dd->ids[0], &o, &f);
+	before = attrs_copy(&f.ids[0]->val.attrs);
+	if (dd->up)
+		attrs_set_mode(&before, display_folder_mode(&f), (struct stamp){ 0, 0 });
+	disk_attrs_read(r, fd, ".", &st, &before, &now);
+	set = changed_attrs(&now, &before);
+	if (set.len)
+		local_set_dir_attrs(r->s, &f, &set);
+	attrs_fini(&set);
+	attrs_fini(&now);
+	attrs_fini(&before);
+	obstack_free(&o, NULL);
+}
+
+static void
+file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino)
+{
+	struct reg_file *known;
+	struct attrs now, set;
+	struct reg *owner;
+	struct seen q;
+	struct stat st;
+	int fd = disk_fd(&r->disk, dd);
+
+	seen_open(r, dd, name, &q);
+	if (fd < 0 || !q.e || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (ino && st.st_ino != ino))
+		goto out;
+	known = seen_file(&q, name, &owner);
+	/* A time set by hand and content not told of yet look alike: look again
+	 * when it is told. */
+	if (known && !stamp_same(&known->stamp, &st)) {
+		known->stamp.ino = 0;
+		state_reg_noted(r->s, owner);
+	}
+	disk_attrs_read(r, fd, name, &st, &q.e->attrs, &now);
+	set = changed_attrs(&now, &q.e->attrs);
+	if (set.len)
+		local_set_attrs(r->s, dd->ids[0], name, &set);
+	attrs_fini(&set);
+	attrs_fini(&now);
+out:
+	seen_close(&q);
+}
+
+static void
+attrs_changed(struct replica *r, const struct event *e, struct disk_dir *at)
+{
+	struct disk_dir *dd = e->dir == 0 ? r->disk.root : e->is_dir ? disk_find(&r->disk, e->ino) : NULL;
+
+	if (dd)
+		dir_attrs_changed(r, dd);
+	else if (!e->is_dir && at)
+		file_attrs_changed(r, at, e->name, e->ino);
+}
+
+/* ---- one event ---- */
+
+void
+local_event(struct replica *r, struct event *e)
+{
+	struct disk_dir *at = disk_find(&r->disk, e->dir), *to = e->name2 ? disk_find(&r->disk, e->dir2) : NULL;
+
+	r->s->now = (uint64_t)e->time_ns;
+	if (e->op == REPLICA_IDLE)
+		return;
+	if (!at || !at->ids_len || (e->name2 && (!to || !to->ids_len))) {
+		log_debug("%s: in a directory that is not replicated", e->name ? e->name : "?");
+		return;
+	}
+	switch (e->op) {
+	case REPLICA_WRITE:
+		write_at(r, at, e->name, e->ino);
+		break;
+	case REPLICA_UNLINK:
+		unlink_at(r, at, e->name);
+		break;
+	case REPLICA_RENAME:
+		if (e->is_dir)
+			rename_dir(r, e, at, to);
+		else
+			rename_file(r, e, at, to);
+		break;
+	case REPLICA_EXCHANGE:
+		exchange(r, e, at, to);
+		break;
+	case REPLICA_MKDIR:
+		new_dir(r, at, e->name, e->ino, DIR_MADE_HERE);
+		break;
+	case REPLICA_RMDIR:
+		remove_dir(r, at, e->name);
+		break;
+	case REPLICA_ATTR:
+		attrs_changed(r, e, at);
+		break;
+	case REPLICA_IDLE:
+		break;
+	}
+}
+
+/* ---- from what stands on disk ---- */
+
+struct walk {
+	struct replica *r;
+	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
+	void *arg;
+	uint64_t files, bytes;
+};
+
+static void
+reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const struct stat *st)
+{
+	struct state *s = w->r->s;
+	struct reg *owner, *reg;
+	struct reg_file *known;
+	struct local_file file;
+	struct seen q;
+	struct stat now;
+	int fd;
+
+	seen_open(w->r, dd, name, &q);
+	known = seen_file(&q, name, &owner);
+	if (known && stamp_same(&known->stamp, st))
+		goto out;
+	fd = disk_fd(&w->r->disk, dd);
+	if (fd < 0 || read_file(w->r, fd, name, &now, q.e ? &q.e->attrs : NULL, &file) < 0)
+		goto out;
+	reg = state_reg(s, dd->ids[0], name, false);
+	if (q.e && hash_compare(&q.e->hash, &file.hash) == 0) {
+		forget_file(w->r, &q, name);
+		note_file(w->r, q.e->leader_reg, name, &file.hash, &now, fd);
+	} else if (reg && reg->pending && reg->pending->len == 1 &&
+	    hash_compare(&reg->pending->v[0].hash, &file.hash) == 0) {
+		/* It was put in place, and the index did not hear of it any more. */
+		state_reg_show(s, reg);
+		note_file(w->r, reg, name, &file.hash, &now, fd);
+	} else {
+		/* Between copies made beforehand the main name goes to what was
+		 * edited last; no time from the future. */
+		uint64_t mtime = (uint64_t)now.st_mtim.tv_sec * 1000000000u + (uint64_t)now.st_mtim.tv_nsec;
+		uint64_t real = s->now, hlc = s->hlc;
+
+		if (!q.e && now.st_mtim.tv_sec > 0 && mtime < real) {
+			s->now = mtime;
+			s->hlc = 0;
+		}
+		if (local_write(s, dd->ids[0], name, &file, &reg) == 0) {
+			forget_file(w->r, &q, name);
+			note_file(w->r, reg, name, &file.hash, &now, fd);
+		}
+		s->now = real;
+		state_saw(s, hlc);
+	}
+	attrs_fini(&file.attrs);
+	w->files++;
+	w->bytes += (uint64_t)now.st_size;
+	if (w->progress)
+		w->progress(w->arg, w->files, w->bytes);
+	if (w->files % 1000 == 0)
+		replica_commit(w->r);
+out:
+	seen_close(&q);
+}
+
+static void walk_dir(struct walk *w, struct disk_dir *dd);
+
+static void
+walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
+{
+	struct disk_dir *sub;
+	struct stat st;
+
+	if (dd == w->r->disk.root && strcmp(name, ".sibfs") == 0)
+		return;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (st.st_dev != w->r->dev) {
+		log_info("%s: another file system is mounted here: left alone", name);
+		return;
+	}
+	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
+		reconcile_file(w, dd, name, &st);
+		return;
+	}
+	if (!S_ISDIR(st.st_mode))
+		return;
+	sub = disk_find(&w->r->disk, st.st_ino);
+	if (!sub) {
+		new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
+		sub = disk_find(&w->r->disk, st.st_ino);
+	} else if (sub->up != dd || strcmp(sub->name, name) != 0) {
+		struct event e = { .op = REPLICA_RENAME, .ino = st.st_ino, .dir = sub->up ? sub->up->ino : 0,
+			.dir2 = dd->ino, .name = mem_str(sub->name), .name2 = mem_str(name), .is_dir = true };
+
+		rename_dir(w->r, &e, sub->up ? sub->up : dd, dd);
+		free(e.name);
+		free(e.name2);
+	}
+	if (sub && sub->ids_len)
+		walk_dir(w, sub);
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void
+walk_dir(struct walk *w, struct disk_dir *dd)
+{
+	int fd = disk_fd(&w->r->disk, dd);
+	char **names = NULL;
+	size_t n = 0;
+	struct dirent *de;
+	DIR *dir;
+
+	if (fd < 0)
+		return;
+	fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || !(dir = fdopendir(fd))) {
+		log_warn("%s: cannot be listed: %s", dd->name, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((de = readdir(dir))) {
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+			continue;
+		names = mem_resize(names, n + 1, sizeof(*names));
+		names[n++] = mem_str(de->d_name);
+	}
+	if (n)
+		qsort(names, n, sizeof(*names), by_text);
+	for (size_t i = 0; i < n; i++) {
+		walk_entry(w, dd, fd, names[i]);
+		free(names[i]);
+	}
+	free(names);
+	closedir(dir);
+}
+
+void
+local_reconcile(struct replica *r, struct disk_dir *dd, void (*progress)(void *arg, uint64_t files, uint64_t bytes),
+    void *arg)
+{
+	struct walk w = { .r = r, .progress = progress, .arg = arg };
+
+	walk_dir(&w, dd);
+}
+
+/* ---- computed attributes ---- */
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char *
+vv_text(struct replica *r, const struct vv *v)
+{
+	char **part = mem_resize(NULL, v->len + 1, sizeof(*part)), *out = mem_str("");
+
+	for (uint32_t i = 0; i < v->len; i++)
+		part[i] = mem_printf("%s:%" PRIu64, replica_member(r, v->e[i].id), v->e[i].n);
+	if (v->len)
+		qsort(part, v->len, sizeof(*part), by_name);
+	for (uint32_t i = 0; i < v->len; i++) {
+		char *more = mem_printf("%s%s%s", out, i ? "," : "", part[i]);
+
+		free(out);
+		free(part[i]);
+		out = more;
+	}
+	free(part);
+	return out;
+}
+
+static int
+answer_dir(struct replica *r, enum replica_query what, const struct folder *f, char **out)
+{
+	struct vv v = { 0 };
+
+	if (what != REPLICA_VV)
+		return -ENODATA;
+	for (size_t i = 0; i < f->len; i++)
+		vv_join(&v, &f->ids[i]->val.ctx);
+	*out = vv_text(r, &v);
+	vv_fini(&v);
+	return 0;
+}
+
+static char *
+sibling_names(const struct name_group *g, const struct shown *but)
+{
+	char *out = mem_str("");
+
+	for (size_t i = 0; i < g->len; i++) {
+		char *more;
+
+		if (&g->files[i] == but)
+			continue;
+		more = mem_printf("%s%s%s", out, *out ? "\n" : "", g->files[i].name);
+		free(out);
+		out = more;
+	}
+	return out;
+}
+
+int
+local_answer(struct replica *r, const struct event *e, char **out)
+{
+	struct disk_dir *at = disk_find(&r->disk, e->dir);
+	enum replica_query what = e->question->what;
+	struct vv v = { 0 };
+	struct seen q;
+	int rc = 0;
+
+	if (!at || !at->ids_len)
+		return -ENODATA;
+	if (!e->name || !*e->name) {
+		struct folder root = { &r->s->root, 1 };
+
+		return answer_dir(r, what, &root, out);
+	}
+	seen_open(r, at, e->name, &q);
+	if (!q.e) {
+		rc = q.g.dirs.len ? answer_dir(r, what, &q.g.dirs, out) : -ENODATA;
+	} else if (what == REPLICA_SIBLINGS) {
+		*out = sibling_names(&q.g, q.e);
+	} else if (what == REPLICA_ORIGIN) {
+		*out = mem_str(replica_member(r, q.e->leader.id));
+	} else if (what == REPLICA_DOT) {
+		*out = mem_printf("%s:%" PRIu64, replica_member(r, q.e->leader.id), q.e->leader.n);
+	} else {
+		for (size_t i = 0; i < q.e->refs_len; i++)
+			vv_join(&v, &q.e->refs[i].reg->shown.ctx);
+		*out = vv_text(r, &v);
+	}
+	vv_fini(&v);
+	seen_close(&q);
+	return rc;
+}

@@ -1,0 +1,182 @@
+/*
+ * Peers: whom to call, when to try again, and what `status` says of each.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replication/replica_impl.h"
+#include "replication/transport.h"
+
+#define BACKOFF_FIRST_MS 250
+#define BACKOFF_MAX_MS 60000
+
+struct peer *
+peers_find(struct replica *r, const char *name, bool make)
+{
+	struct peer *p;
+
+	for (p = r->peers; p; p = p->next)
+		if (strcmp(p->name, name) == 0)
+			return p;
+	if (!make)
+		return NULL;
+	p = mem_alloc(sizeof(*p));
+	p->name = mem_str(name);
+	p->state = "unreachable";
+	p->since_s = (int64_t)time(NULL);
+	p->next = r->peers;
+	r->peers = p;
+	return p;
+}
+
+const struct settings_peer *
+peers_settings(const struct replica *r, const struct peer *p)
+{
+	return settings_find(&r->settings, p->name);
+}
+
+bool
+peers_paused(const struct replica *r, const struct peer *p)
+{
+	const struct settings_peer *sp = p ? peers_settings(r, p) : NULL;
+
+	return r->settings.paused || (sp && sp->paused);
+}
+
+static void
+set_state(struct peer *p, const char *state, const char *why)
+{
+	if (strcmp(p->state, state) != 0)
+		p->since_s = (int64_t)time(NULL);
+	p->state = state;
+	snprintf(p->error, sizeof(p->error), "%s", why ? why : "");
+}
+
+/* Doubling, with jitter so that many do not call at once. */
+static int64_t
+backoff_ms(unsigned tries)
+{
+	int64_t ms = BACKOFF_FIRST_MS << (tries < 8 ? tries : 8);
+
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	return ms / 2 + random() % (ms / 2 + 1);
+}
+
+void
+peers_link_ended(struct replica *r, struct peer *p, const char *state, const char *why)
+{
+	char text[256] = "";
+	enum transport_end end = TRANSPORT_CLOSED;
+	bool refused = strcmp(state, "refused") == 0;
+
+	if (p->transport) {
+		end = transport_status(p->transport, text, sizeof(text));
+		transport_close(p->transport);
+		p->transport = NULL;
+	}
+	if (end == TRANSPORT_REFUSED)
+		refused = true;
+	if (!why || (*text && !refused))
+		why = *text ? text : "the far end closed the link";
+	if (end == TRANSPORT_REFUSED && *text)
+		why = text;
+	if (strcmp(p->error, why) != 0 || strcmp(p->state, "connected") == 0)
+		log_warn("%s: %s", p->name, why);
+	set_state(p, refused ? "refused" : "unreachable", why);
+	p->retry_at_ms = replica_now_ms() + (refused ? 5000 + random() % 2000 : backoff_ms(p->tries));
+	p->tries++;
+	for (struct peer *x = r->peers; x; x = x->next)
+		if (x == p && p->rounds)
+			control_link_failed(r, p, why);
+}
+
+static void
+dial(struct replica *r, struct peer *p, const struct settings_peer *sp)
+{
+	struct transport_options o = { sp->transport, sp->identity, r->node };
+	int fd, rc;
+
+	rc = transport_open(sp->url, &o, &p->transport, &fd);
+	if (rc < 0) {
+		p->transport = NULL;
+		set_state(p, "unreachable", strerror(-rc));
+		p->retry_at_ms = replica_now_ms() + backoff_ms(p->tries++);
+		return;
+	}
+	/* What went wrong last is shown until it goes well. */
+	if (!*p->error)
+		set_state(p, "connecting", NULL);
+	link_new(r, fd, p, true, false);
+}
+
+static bool
+is_due(const struct replica *r, const struct peer *p)
+{
+	const struct settings_peer *sp = peers_settings(r, p);
+
+	return sp && sp->url && !p->link && (p->rounds || !peers_paused(r, p));
+}
+
+void
+peers_tick(struct replica *r, int64_t now_ms)
+{
+	for (struct peer *p = r->peers; p; p = p->next) {
+		if (p->link && !p->rounds && peers_paused(r, p) && peers_settings(r, p) &&
+		    peers_settings(r, p)->url && p->transport) {
+			/* Only a round kept it. */
+			if (now_ms > p->idle_at_ms)
+				link_close(p->link, "unreachable", "paused");
+			continue;
+		}
+		if (!p->link && peers_paused(r, p) && !p->rounds) {
+			if (strcmp(p->state, "refused") != 0)
+				set_state(p, "paused", NULL);
+			continue;
+		}
+		if (is_due(r, p) && now_ms >= p->retry_at_ms)
+			dial(r, p, peers_settings(r, p));
+	}
+}
+
+int64_t
+peers_next_ms(struct replica *r)
+{
+	int64_t next = INT64_MAX;
+
+	for (struct peer *p = r->peers; p; p = p->next)
+		if (is_due(r, p) && p->retry_at_ms < next)
+			next = p->retry_at_ms;
+	return next;
+}
+
+void
+peers_reload(struct replica *r)
+{
+	struct settings s;
+	char why[256];
+	int rc = settings_load(r->meta_fd, &s, why, sizeof(why));
+
+	if (rc < 0) {
+		log_err("%s", why);
+		return;
+	}
+	settings_fini(&r->settings);
+	r->settings = s;
+	for (size_t i = 0; i < s.peers_len; i++)
+		peers_find(r, s.peers[i].name, true);
+	for (struct peer *p = r->peers; p; p = p->next) {
+		p->retry_at_ms = 0;
+		p->tries = 0;
+		if (p->link)
+			link_pause_changed(p->link);
+		if (p->link && p->transport && !settings_find(&s, p->name))
+			link_close(p->link, "unreachable", "removed");
+	}
+}

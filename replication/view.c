@@ -1,0 +1,954 @@
+/*
+ * The view: makes the names in the store what the state says.  Only what was
+ * touched is looked at.
+ *
+ * Under the view lock, with every event handled, what is complete becomes
+ * shown; then each touched directory and each touched name is compared with
+ * what stands on disk.  What leaves its place is lifted into .sibfs/moving,
+ * directories are placed, then files; what is left over goes to the trash.
+ * The index learns of it afterwards: a crash in between leaves files that are
+ * recognised by their content.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replication/chunk.h"
+#include "replication/display.h"
+#include "replication/replica_impl.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
+
+/* A file that left its place: it stands in moving/ under `temp`. */
+struct lifted {
+	struct reg *reg;
+	struct hash hash;
+	struct file_stamp stamp;
+	ino_t dir;
+	char *name;
+	char temp[32];
+	bool placed;
+};
+
+struct view {
+	struct replica *r;
+	struct obstack o;
+	struct lifted *lifted;
+	size_t lifted_len;
+	struct disk_dir **orphans;	/* directories on disk that nothing shows in */
+	size_t orphans_len;
+	struct dir_list dirs;		/* to be looked at, those above first */
+};
+
+/* ---- telling the mount ---- */
+
+static void
+note(struct replica *r, ino_t dir, const char *name)
+{
+	if (!r->view)
+		return;
+	r->notes = mem_resize(r->notes, r->notes_len + 1, sizeof(*r->notes));
+	r->notes[r->notes_len++] = (struct note){ dir, mem_str(name) };
+}
+
+static void
+tell_moved(struct replica *r, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char *name2)
+{
+	if (!r->view)
+		return;
+	r->view->moved(r->view->ctx, ino, dir, name, dir2, name2);
+	if (name)
+		note(r, dir, name);
+	if (name2)
+		note(r, dir2, name2);
+}
+
+static void
+send_notes(struct replica *r)
+{
+	for (size_t i = 0; i < r->notes_len; i++) {
+		if (r->notes[i].name)
+			r->view->entry_changed(r->view->ctx, r->notes[i].dir, r->notes[i].name);
+		else
+			r->view->inode_changed(r->view->ctx, r->notes[i].dir);
+		free(r->notes[i].name);
+	}
+	free(r->notes);
+	r->notes = NULL;
+	r->notes_len = 0;
+}
+
+static bool
+is_writing(const struct replica *r, ino_t ino)
+{
+	return r->view && ino && r->view->writing(r->view->ctx, ino);
+}
+
+/* ---- what is complete becomes shown ---- */
+
+static bool
+same_stamp(const struct file_stamp *f, const struct stat *st)
+{
+	return f->ino == st->st_ino && f->size == (uint64_t)st->st_size &&
+	    f->mtime_ns == st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+}
+
+/*
+ * What a user wrote under the names of this register and we were not told of
+ * yet becomes a version before anything else can take its place.  False: it is
+ * still being written.
+ */
+static bool
+may_show(struct replica *r, struct reg *reg)
+{
+	struct disk_dir *dd = disk_of(reg->dir);
+	const struct reg_file *f;
+	struct stat st;
+	int fd;
+
+	if (!dd)
+		return true;
+	fd = disk_fd(&r->disk, dd);
+	if (fd < 0)
+		return fd == -ESTALE || fd == -ENOENT;
+	for (uint32_t i = 0; i < reg->files_len; i++)
+		if (fstatat(fd, reg->files[i].name, &st, AT_SYMLINK_NOFOLLOW) == 0 && is_writing(r, st.st_ino))
+			return false;
+	for (uint32_t i = reg->files_len; i-- > 0;) {
+		f = &reg->files[i];
+		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
+		    f->stamp.ino && !same_stamp(&f->stamp, &st))
+			local_seal(r, dd, f->name);
+		if (i > reg->files_len)
+			i = reg->files_len;
+	}
+	if (reg_file_find(reg, reg_name(reg)) || fstatat(fd, reg_name(reg), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return true;
+	if (is_writing(r, st.st_ino))
+		return false;
+	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
+		/* Another register's file may stand there: that one is known. */
+		for (size_t i = 0; i < dd->ids_len; i++) {
+			struct reg *other = state_reg(r->s, dd->ids[i], reg_name(reg), false);
+
+			if (other && reg_file_find(other, reg_name(reg)))
+				return true;
+		}
+		local_seal(r, dd, reg_name(reg));
+	}
+	return true;
+}
+
+void
+view_defer(struct replica *r, struct reg *reg)
+{
+	if (reg->deferred)
+		return;
+	reg->deferred = true;
+	state_touch_reg(r->s, reg);
+	r->deferred.r = mem_resize(r->deferred.r, r->deferred.len + 1, sizeof(*r->deferred.r));
+	r->deferred.r[r->deferred.len++] = reg;
+}
+
+static void
+show_ready(struct replica *r)
+{
+	struct reg_list list = r->deferred;
+
+	r->deferred = (struct reg_list){ 0 };
+	for (size_t i = 0; i < list.len; i++) {
+		struct reg *reg = list.r[i];
+
+		reg->deferred = false;
+		if (!reg->pending || !content_ready(r, reg, 0))
+			continue;
+		if (may_show(r, reg))
+			state_reg_show(r->s, reg);
+		else
+			view_defer(r, reg);
+	}
+	free(list.r);
+}
+
+/* ---- directories ---- */
+
+static void
+add_dir(struct view *v, struct dir *d)
+{
+	for (size_t i = 0; i < v->dirs.len; i++)
+		if (v->dirs.d[i] == d)
+			return;
+	v->dirs.d = mem_resize(v->dirs.d, v->dirs.len + 1, sizeof(*v->dirs.d));
+	v->dirs.d[v->dirs.len++] = d;
+}
+
+static unsigned
+depth_of(const struct dir *d)
+{
+	unsigned n = 0;
+
+	for (; d->at.up; d = d->at.up)
+		n++;
+	return n;
+}
+
+static int
+by_depth(const void *a, const void *b)
+{
+	unsigned x = depth_of(*(struct dir *const *)a), y = depth_of(*(struct dir *const *)b);
+
+	return (x > y) - (x < y);
+}
+
+static void
+lift_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *name)
+{
+	struct reg_file *f = reg_file_find(reg, name);
+	struct lifted l = { .reg = reg, .hash = f->hash, .stamp = f->stamp, .dir = dd->ino };
+	int fd = disk_fd(&v->r->disk, dd);
+
+	snprintf(l.temp, sizeof(l.temp), "f-%" PRIx64, ++v->r->next_temp);
+	l.name = mem_str(name);
+	if (fd < 0 || renameat2(fd, name, v->r->moving_fd, l.temp, RENAME_NOREPLACE) < 0) {
+		if (errno != ENOENT)
+			log_warn("cannot move %s aside: %s", name, strerror(errno));
+		free(l.name);
+	} else {
+		tell_moved(v->r, f->stamp.ino, dd->ino, name, 0, NULL);
+		v->lifted = mem_resize(v->lifted, v->lifted_len + 1, sizeof(*v->lifted));
+		v->lifted[v->lifted_len++] = l;
+	}
+	reg_file_forget(reg, name);
+	state_reg_noted(v->r->s, reg);
+}
+
+struct names {
+	char **n;
+	size_t len;
+};
+
+static int
+collect_name(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct names *l = arg;
+
+	(void)dir_num;
+	(void)seq;
+	l->n = mem_resize(l->n, l->len + 1, sizeof(*l->n));
+	l->n[l->len++] = mem_str(name);
+	return 0;
+}
+
+/* d shows in another directory on disk from now on: its files and children go there. */
+static void
+migrate(struct view *v, struct dir *d, struct disk_dir *to)
+{
+	struct disk_dir *from = disk_of(d);
+	struct names l = { 0 };
+
+	if (from == to)
+		return;
+	if (from) {
+		replica_commit(v->r);		/* the index names what stands in it */
+		index_regs_in_dir(v->r->x, d->num, collect_name, &l);
+		for (size_t i = 0; i < l.len; i++) {
+			struct reg *reg = state_reg(v->r->s, d, l.n[i], false);
+
+			if (reg) {
+				while (reg->files_len)
+					lift_file(v, from, reg, reg->files[0].name);
+				state_touch_reg(v->r->s, reg);
+			}
+			free(l.n[i]);
+		}
+		free(l.n);
+	}
+	disk_assign(d, to);
+	for (struct dir *c = d->children; c; c = c->next)
+		add_dir(v, c);
+	if (from && !from->ids_len) {
+		v->orphans = mem_resize(v->orphans, v->orphans_len + 1, sizeof(*v->orphans));
+		v->orphans[v->orphans_len++] = from;
+	} else if (from) {
+		for (size_t i = 0; i < from->ids_len; i++)
+			add_dir(v, from->ids[i]);
+	}
+	state_dir_noted(v->r->s, d);
+}
+
+/* Of the directories on disk that a folder's members stand in, the one to keep. */
+static struct disk_dir *
+choose(const struct folder *f, const struct disk_dir *up, const char *name)
+{
+	struct disk_dir *dd;
+
+	for (size_t i = 0; i < f->len; i++)
+		if ((dd = disk_of(f->ids[i])) && dd->ids[0] == f->ids[i] && dd->up == up && !dd->lifted &&
+		    strcmp(dd->name, name) == 0)
+			return dd;
+	for (size_t i = 0; i < f->len; i++)
+		if ((dd = disk_of(f->ids[i])) && dd->ids[0] == f->ids[i])
+			return dd;
+	return NULL;
+}
+
+/* Files that stand where a directory is to come show under other names now. */
+static void
+clear_name(struct view *v, struct disk_dir *up, const char *name)
+{
+	for (size_t i = 0; i < up->ids_len; i++) {
+		struct reg *reg = state_reg(v->r->s, up->ids[i], name, false);
+
+		if (!reg)
+			continue;
+		if (reg_file_find(reg, name))
+			lift_file(v, up, reg, name);
+		state_touch_reg(v->r->s, reg);
+	}
+}
+
+static int
+lift_dir(struct view *v, struct disk_dir *dd)
+{
+	char temp[32];
+	int fd;
+
+	if (dd->lifted)
+		return 0;
+	fd = disk_fd(&v->r->disk, dd->up);
+	disk_lifted_name(dd, temp, sizeof(temp));
+	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0)
+		return fd < 0 ? fd : -errno;
+	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
+	dd->lifted = true;
+	return 0;
+}
+
+static int
+place_dir(struct view *v, struct disk_dir *dd, struct disk_dir *up, const char *name)
+{
+	bool lifted = dd->lifted;
+	int to = disk_fd(&v->r->disk, up), from, rc = 0;
+	char temp[32];
+
+	if (to < 0)
+		return to;
+	to = fcntl(to, F_DUPFD_CLOEXEC, 3);	/* the next disk_fd may close ours */
+	disk_lifted_name(dd, temp, sizeof(temp));
+	from = lifted ? v->r->moving_fd : disk_fd(&v->r->disk, dd->up);
+	if (renameat2(from, lifted ? temp : dd->name, to, name, RENAME_NOREPLACE) < 0)
+		rc = -errno;
+	close(to);
+	if (rc < 0)
+		return rc;
+	tell_moved(v->r, dd->ino, lifted ? 0 : dd->up->ino, lifted ? NULL : dd->name, up->ino, name);
+	disk_place(dd, up, name);
+	return 0;
+}
+
+/* Another directory is in the way: it is looked at before ours takes its place. */
+static void
+make_way(struct view *v, struct disk_dir *up, const char *name)
+{
+	struct disk_dir *other, *tmp;
+
+	clear_name(v, up, name);
+	HASH_ITER(hh, v->r->disk.dirs, other, tmp) {
+		if (other->up != up || other->lifted || strcmp(other->name, name) != 0)
+			continue;
+		lift_dir(v, other);
+		for (size_t i = 0; i < other->ids_len; i++)
+			add_dir(v, other->ids[i]);
+	}
+}
+
+static struct disk_dir *
+make_dir(struct view *v, struct disk_dir *up, const char *name, uint32_t mode)
+{
+	int fd = disk_fd(&v->r->disk, up);
+	struct disk_dir *dd;
+	struct stat st;
+
+	if (fd < 0)
+		return NULL;
+	if (mkdirat(fd, name, 0700) < 0 && errno != EEXIST) {
+		log_err("cannot make directory %s: %s", name, strerror(errno));
+		return NULL;
+	}
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
+		make_way(v, up, name);
+		fd = disk_fd(&v->r->disk, up);
+		if (fd < 0 || mkdirat(fd, name, 0700) < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			log_err("cannot make directory %s: %s", name, strerror(errno));
+			return NULL;
+		}
+	}
+	(void)mode;
+	dd = disk_add(&v->r->disk, st.st_ino, up, name);
+	tell_moved(v->r, st.st_ino, 0, NULL, up->ino, name);
+	return dd;
+}
+
+static void
+apply_dir_attrs(struct view *v, struct disk_dir *dd, const struct folder *f)
+{
+	struct attrs a = attrs_copy(&f->ids[0]->val.attrs);
+	struct stat st;
+	int fd;
+
+	if (dd->up) {
+		attrs_set_mode(&a, display_folder_mode(f), (struct stamp){ 0, 0 });
+		fd = disk_fd(&v->r->disk, dd->up);
+	} else {
+		fd = v->r->root_fd;
+	}
+	if (fd >= 0 && fstatat(fd, dd->up ? dd->name : ".", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    disk_attrs_apply(v->r, fd, dd->up ? dd->name : ".", &st, &a) > 0)
+		note(v->r, dd->ino, NULL);
+	attrs_fini(&a);
+}
+
+/* Brings the directory that d shows in to its place. */
+static void
+update_dir(struct view *v, struct dir *d)
+{
+	struct disk_dir *up, *dd;
+	struct folder f;
+	int rc;
+
+	if (!d->at.up) {
+		display_folder(v->r->s, d, &v->o, &f);
+		apply_dir_attrs(v, v->r->disk.root, &f);
+		return;
+	}
+	if (!state_stands(d)) {
+		migrate(v, d, NULL);
+		return;
+	}
+	up = disk_of(d->at.up);
+	if (!up) {
+		/* What is above stands because this does. */
+		update_dir(v, d->at.up);
+		up = disk_of(d->at.up);
+		if (!up)
+			return;
+	}
+	display_folder(v->r->s, d, &v->o, &f);
+	dd = choose(&f, up, d->at.name);
+	if (!dd) {
+		clear_name(v, up, d->at.name);
+		dd = make_dir(v, up, d->at.name, display_folder_mode(&f));
+	} else if (dd->lifted || dd->up != up || strcmp(dd->name, d->at.name) != 0) {
+		clear_name(v, up, d->at.name);
+		rc = place_dir(v, dd, up, d->at.name);
+		if (rc == -EEXIST) {
+			make_way(v, up, d->at.name);
+			rc = place_dir(v, dd, up, d->at.name);
+		}
+		if (rc == -EINVAL && lift_dir(v, dd) == 0)	/* into what is below it as yet */
+			add_dir(v, d);
+		else if (rc < 0)
+			log_err("cannot move directory %s: %s", d->at.name, strerror(-rc));
+	}
+	if (!dd)
+		return;
+	for (size_t i = 0; i < f.len; i++)
+		migrate(v, f.ids[i], dd);
+	apply_dir_attrs(v, dd, &f);
+	disk_mark_dir(v->r, dd);
+}
+
+static void
+update_dirs(struct view *v)
+{
+	struct state *s = v->r->s;
+
+	for (size_t i = 0; i < s->touched_dirs.len; i++) {
+		s->touched_dirs.d[i]->touched = false;
+		add_dir(v, s->touched_dirs.d[i]);
+	}
+	s->touched_dirs.len = 0;
+	if (v->dirs.len > 1)
+		qsort(v->dirs.d, v->dirs.len, sizeof(*v->dirs.d), by_depth);
+	/* Looking at one may add others, at the end; one may come twice. */
+	for (size_t i = 0; i < v->dirs.len && i < 1000000; i++) {
+		struct dir *d = v->dirs.d[i];
+
+		v->dirs.d[i] = NULL;
+		update_dir(v, d);
+		/* The names that it took or left may belong to files. */
+		if (d->at.up) {
+			struct reg *reg = state_reg(s, d->at.up, d->at.name, false);
+
+			if (reg)
+				state_touch_reg(s, reg);
+		}
+	}
+}
+
+/* ---- files ---- */
+
+/* A place in a group where a file is to stand. */
+struct slot {
+	struct shown *e;
+	struct reg *from_reg;		/* the record it stands by already */
+	bool in_place;
+	struct lifted *lifted;
+};
+
+static struct lifted *
+find_lifted(struct view *v, const struct name_group *g, const struct folder *f, const struct hash *h)
+{
+	for (size_t i = 0; i < v->lifted_len; i++) {
+		struct lifted *l = &v->lifted[i];
+
+		if (l->placed || hash_compare(&l->hash, h) != 0 || strcmp(reg_name(l->reg), g->name) != 0)
+			continue;
+		for (size_t j = 0; j < f->len; j++)
+			if (l->reg->dir == f->ids[j])
+				return l;
+	}
+	return NULL;
+}
+
+static bool
+slot_stands(const struct slot *slots, size_t n, const struct reg *reg, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slots[i].in_place && slots[i].from_reg == reg && strcmp(slots[i].e->name, name) == 0)
+			return true;
+	return false;
+}
+
+static bool
+name_is_wanted(const struct slot *slots, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!slots[i].in_place && strcmp(slots[i].e->name, name) == 0)
+			return true;
+	return false;
+}
+
+static void
+remove_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *name)
+{
+	struct reg_file *f = reg_file_find(reg, name);
+	int fd = disk_fd(&v->r->disk, dd);
+
+	if (fd >= 0) {
+		if (v->r->view)
+			v->r->view->replaced(v->r->view->ctx, f->stamp.ino);
+		tell_moved(v->r, f->stamp.ino, dd->ino, name, 0, NULL);
+		content_to_trash(v->r, fd, name, name);
+	}
+	reg_file_forget(reg, name);
+	state_reg_noted(v->r->s, reg);
+}
+
+static const struct version *
+leader_of(const struct shown *e)
+{
+	return regval_find(&e->leader_reg->shown, e->leader);
+}
+
+static void
+record(struct view *v, struct shown *e, const struct stat *st, int fd)
+{
+	struct file_stamp stamp = { st->st_ino, (uint64_t)st->st_size,
+		st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec };
+
+	reg_file_set(e->leader_reg, e->name, &e->hash, &stamp);
+	state_reg_noted(v->r->s, e->leader_reg);
+	if (leader_of(e))
+		disk_mark_file(v->r, fd, e->name, e->leader_reg, e->leader, st);
+}
+
+/* Puts the file `temp` of directory `from` under a name where another may stand. */
+static int
+put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, const char *name)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct stat old;
+
+	if (fd < 0)
+		return fd;
+	if (renameat2(from, temp, fd, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (fstatat(fd, name, &old, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(old.st_mode))
+		return -EISDIR;
+	if (renameat2(from, temp, fd, name, RENAME_EXCHANGE) < 0)
+		return -errno;
+	if (v->r->view) {
+		v->r->view->replaced(v->r->view->ctx, old.st_ino);
+		v->r->view->moved(v->r->view->ctx, old.st_ino, dd->ino, name, 0, NULL);
+	}
+	content_to_trash(v->r, from, temp, name);
+	return 0;
+}
+
+static void
+place_file(struct view *v, struct disk_dir *dd, struct slot *p)
+{
+	struct shown *e = p->e;
+	char temp[80];
+	int from, fd, rc;
+	struct stat st;
+
+	if (p->lifted) {
+		from = v->r->moving_fd;
+		snprintf(temp, sizeof(temp), "%s", p->lifted->temp);
+	} else {
+		from = v->r->staging_fd;
+		rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
+		if (rc == -ENOENT) {
+			/* Another name took it a moment ago: the index finds it there. */
+			replica_commit(v->r);
+			rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
+		}
+		if (rc < 0) {
+			log_err("content of %s is not here: %s", e->name, strerror(-rc));
+			return;
+		}
+	}
+	if (fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		disk_attrs_apply(v->r, from, temp, &st, &e->attrs);
+	rc = put_in_place(v, dd, from, temp, e->name);
+	if (rc < 0) {
+		log_err("cannot put %s in place: %s", e->name, strerror(-rc));
+		return;
+	}
+	fd = disk_fd(&v->r->disk, dd);
+	if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (p->lifted)
+		p->lifted->placed = true;
+	tell_moved(v->r, st.st_ino, 0, NULL, dd->ino, e->name);
+	record(v, e, &st, fd);
+}
+
+/* The attributes of a file that stays where it is. */
+static void
+refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct reg_file *f = NULL;
+	struct reg *owner = NULL;
+	struct stat st;
+
+	for (size_t i = 0; i < e->refs_len && !f; i++)
+		if ((f = reg_file_find(e->refs[i].reg, e->name)))
+			owner = e->refs[i].reg;
+	if (!f || fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !same_stamp(&f->stamp, &st) ||
+	    is_writing(v->r, st.st_ino))
+		return;
+	if (disk_attrs_apply(v->r, fd, e->name, &st, &e->attrs) <= 0)
+		return;
+	if (fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	f->stamp.mtime_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
+	state_reg_noted(v->r->s, owner);
+	note(v->r, st.st_ino, NULL);
+}
+
+static void
+match(struct view *v, const struct folder *f, const struct name_group *g, struct slot *slots)
+{
+	for (size_t i = 0; i < g->len; i++) {
+		struct slot *p = &slots[i];
+
+		*p = (struct slot){ .e = &g->files[i] };
+		for (size_t j = 0; j < f->len && !p->in_place; j++) {
+			struct reg *reg = state_reg(v->r->s, f->ids[j], g->name, false);
+			struct reg_file *rec = reg ? reg_file_find(reg, p->e->name) : NULL;
+
+			if (rec && hash_compare(&rec->hash, &p->e->hash) == 0) {
+				p->in_place = true;
+				p->from_reg = reg;
+			}
+		}
+	}
+}
+
+/* Files of the group that do not stand where they should: lifted if they are
+ * still wanted, removed if not. */
+static void
+clear_group(struct view *v, struct disk_dir *dd, const struct folder *f, const struct name_group *g, struct slot *slots)
+{
+	for (size_t j = 0; j < f->len; j++) {
+		struct reg *reg = state_reg(v->r->s, f->ids[j], g->name, false);
+
+		for (uint32_t i = 0; reg && i < reg->files_len;) {
+			struct reg_file *rec = &reg->files[i];
+			bool wanted = false;
+
+			if (slot_stands(slots, g->len, reg, rec->name)) {
+				i++;
+				continue;
+			}
+			for (size_t k = 0; k < g->len; k++)
+				wanted |= !slots[k].in_place && hash_compare(&slots[k].e->hash, &rec->hash) == 0;
+			if (wanted) {
+				lift_file(v, dd, reg, rec->name);
+			} else if (name_is_wanted(slots, g->len, rec->name)) {
+				/* Replaced in one step by what comes. */
+				reg_file_forget(reg, rec->name);
+				state_reg_noted(v->r->s, reg);
+			} else {
+				remove_file(v, dd, reg, rec->name);
+			}
+		}
+	}
+}
+
+static void
+refresh_conflict(struct replica *r, const struct name_group *g)
+{
+	bool conflict = group_in_conflict(g);
+
+	for (size_t i = 0; i < g->len; i++)
+		for (size_t j = 0; j < g->files[i].refs_len; j++) {
+			struct reg *reg = g->files[i].refs[j].reg;
+
+			if (reg->in_conflict == conflict)
+				continue;
+			reg->in_conflict = conflict;
+			state_reg_noted(r->s, reg);
+		}
+}
+
+static void
+update_group(struct view *v, struct reg *reg)
+{
+	struct disk_dir *dd = disk_of(reg->dir);
+	struct folder f;
+	struct name_group g;
+	struct slot *slots;
+
+	if (!reg->shown.len && reg->in_conflict) {
+		reg->in_conflict = false;
+		state_reg_noted(v->r->s, reg);
+	}
+	if (!dd)
+		return;
+	display_folder(v->r->s, reg->dir, &v->o, &f);
+	display_group(v->r->s, &f, reg_name(reg), &v->o, &g);
+	slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
+	match(v, &f, &g, slots);
+	clear_group(v, dd, &f, &g, slots);
+	for (size_t i = 0; i < g.len; i++) {
+		if (slots[i].in_place) {
+			refresh_attrs(v, dd, slots[i].e);
+			continue;
+		}
+		slots[i].lifted = find_lifted(v, &g, &f, &slots[i].e->hash);
+		place_file(v, dd, &slots[i]);
+	}
+	refresh_conflict(v->r, &g);
+	free(slots);
+	group_fini(&g);
+}
+
+static void
+touch_base(void *arg, const char *base)
+{
+	struct reg *reg = ((struct reg **)arg)[0];
+	struct state *s = ((struct state **)arg)[1];
+	struct reg *other = state_reg(s, reg->dir, base, false);
+
+	if (other)
+		state_touch_reg(s, other);
+}
+
+/* Siblings of another name may have to step aside for what is called like them. */
+static void
+touch_bases(struct view *v, struct reg *reg)
+{
+	struct folder f;
+	void *arg[2] = { reg, v->r->s };
+
+	if (!strstr(reg_name(reg), STATE_SEP))
+		return;
+	display_folder(v->r->s, reg->dir, &v->o, &f);
+	display_bases(v->r->s, &f, reg_name(reg), touch_base, arg);
+}
+
+static void
+update_files(struct view *v)
+{
+	struct state *s = v->r->s;
+
+	for (size_t i = 0; i < s->touched_regs.len; i++)
+		touch_bases(v, s->touched_regs.r[i]);
+	for (size_t i = 0; i < s->touched_regs.len; i++) {
+		struct reg *reg = s->touched_regs.r[i];
+
+		reg->touched = false;
+		update_group(v, reg);
+	}
+	s->touched_regs.len = 0;
+}
+
+/* ---- all of it ---- */
+
+static void
+finish(struct view *v)
+{
+	for (size_t i = 0; i < v->lifted_len; i++) {
+		if (!v->lifted[i].placed)
+			content_to_trash(v->r, v->r->moving_fd, v->lifted[i].temp, v->lifted[i].name);
+		free(v->lifted[i].name);
+	}
+	free(v->lifted);
+	/* What was below goes first: it was added later. */
+	for (size_t i = v->orphans_len; i-- > 0;) {
+		struct disk_dir *dd = v->orphans[i];
+		char temp[32];
+		int rc;
+
+		if (dd->ids_len)
+			continue;
+		disk_lifted_name(dd, temp, sizeof(temp));
+		rc = dd->lifted ? unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR) :
+		    unlinkat(disk_fd(&v->r->disk, dd->up), dd->name, AT_REMOVEDIR);
+		if (rc < 0 && errno != ENOENT)
+			log_info("%s stays on disk: it holds files that are not replicated", dd->name);
+		if (v->r->view)
+			v->r->view->replaced(v->r->view->ctx, dd->ino);
+		if (!dd->lifted)
+			tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
+		disk_forget(&v->r->disk, dd);
+	}
+	free(v->orphans);
+	free(v->dirs.d);
+}
+
+/* Is there anything on disk that is not as the state says?  Most local
+ * operations leave nothing to do, and need no lock. */
+static bool
+name_is_as_shown(struct replica *r, struct reg *reg, struct obstack *o)
+{
+	struct disk_dir *dd = disk_of(reg->dir);
+	struct view v = { .r = r };
+	bool same = dd != NULL;
+	struct folder f;
+	struct name_group g;
+	struct slot *slots;
+	uint32_t files = 0;
+	int fd;
+
+	if (!dd || reg->in_conflict || strstr(reg_name(reg), STATE_SEP))
+		return false;
+	display_folder(r->s, reg->dir, o, &f);
+	display_group(r->s, &f, reg_name(reg), o, &g);
+	slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
+	match(&v, &f, &g, slots);
+	fd = disk_fd(&r->disk, dd);
+	for (size_t i = 0; i < g.len && same; i++) {
+		struct attrs now = { 0 };
+		struct stat st;
+
+		same = slots[i].in_place && g.len == 1 && fd >= 0 &&
+		    fstatat(fd, g.files[i].name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+		if (same && attrs_find(&g.files[i].attrs, "mode"))
+			same = S_ISLNK(st.st_mode) ||
+			    attrs_mode(&g.files[i].attrs, 0) == (st.st_mode & 07777);
+		attrs_fini(&now);
+	}
+	for (size_t j = 0; j < f.len; j++) {
+		struct reg *x = state_reg(r->s, f.ids[j], g.name, false);
+
+		files += x ? x->files_len : 0;
+	}
+	same &= files == g.len && !group_in_conflict(&g);
+	free(slots);
+	group_fini(&g);
+	return same;
+}
+
+static bool
+dir_is_as_shown(struct replica *r, struct dir *d, struct obstack *o)
+{
+	struct disk_dir *dd = disk_of(d);
+	struct folder f;
+
+	if (!d->at.up)
+		return true;
+	if (!state_stands(d))
+		return !dd;
+	if (!dd || !dd->up || dd->up != disk_of(d->at.up) || strcmp(dd->name, d->at.name) != 0)
+		return false;
+	display_folder(r->s, d, o, &f);
+	return f.len == 1 && dd->ids_len == 1;
+}
+
+/* Takes from the lists what is as it should be. */
+static bool
+nothing_to_do(struct replica *r)
+{
+	struct state *s = r->s;
+	struct obstack o;
+	size_t n = 0;
+
+	obstack_init(&o);
+	for (size_t i = 0; i < s->touched_dirs.len; i++) {
+		struct dir *d = s->touched_dirs.d[i];
+
+		if (d->told != DIR_TOLD && dir_is_as_shown(r, d, &o))
+			d->touched = false;
+		else if (!d->at.up || !dir_is_as_shown(r, d, &o) || d->touched)
+			s->touched_dirs.d[n++] = d;
+	}
+	s->touched_dirs.len = n;
+	n = 0;
+	for (size_t i = 0; i < s->touched_regs.len; i++) {
+		struct reg *reg = s->touched_regs.r[i];
+
+		if (!reg->pending && name_is_as_shown(r, reg, &o))
+			reg->touched = false;
+		else
+			s->touched_regs.r[n++] = reg;
+	}
+	s->touched_regs.len = n;
+	obstack_free(&o, NULL);
+	return !s->touched_dirs.len && !s->touched_regs.len;
+}
+
+void
+view_update(struct replica *r)
+{
+	struct view v = { .r = r };
+
+	if (nothing_to_do(r) && !r->deferred.len)
+		return;
+	/* From here on nobody changes a name or opens for writing; what was done
+	 * before is known. */
+	for (;;) {
+		bool quiet;
+
+		pthread_rwlock_wrlock(&r->view_lock);
+		pthread_mutex_lock(&r->queue_lock);
+		quiet = !r->first;
+		pthread_mutex_unlock(&r->queue_lock);
+		if (quiet)
+			break;
+		pthread_rwlock_unlock(&r->view_lock);
+		replica_settle_events(r);
+	}
+	obstack_init(&v.o);
+	show_ready(r);
+	update_dirs(&v);
+	update_files(&v);
+	finish(&v);
+	obstack_free(&v.o, NULL);
+	pthread_rwlock_unlock(&r->view_lock);
+	send_notes(r);
+}
