@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/limits.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -269,6 +271,10 @@ get_ours(fuse_req_t req, struct inode *i, const char *xattr, size_t size)
 	if (strcmp(xattr, BARRIER_XATTR) == 0) {
 		channel_barrier(fs->channel);
 		rc = -ENODATA;
+	} else if (strcmp(xattr, "user.sibfs.store") == 0) {
+		/* For the command line: whose mount is this? */
+		rc = asprintf(&value, "%jx-%jx", (uintmax_t)fs->inodes.root.key.dev,
+		    (uintmax_t)fs->inodes.root.key.ino) < 0 ? -ENOMEM : 0;
 	} else {
 		rc = computed(fs, i, xattr, &value);
 	}

@@ -35,6 +35,7 @@
 #define OFFER_MAX 10000
 #define SILENCE_MS 60000
 #define PING_MS 15000
+#define ROUNDS_MAX 8
 #define ALREADY "already connected"
 
 typedef Sibfs__Wire__Frame Frame;
@@ -79,9 +80,9 @@ struct link {
 	/* Sending: what they asked for. */
 	bool subscribed;		/* until one watermark, or for good */
 	bool continuous;
-	bool round_due;			/* a watermark is owed, news or not */
+	uint64_t due[ROUNDS_MAX];	/* rounds whose watermark is owed, news or not */
+	unsigned due_len;
 	bool barrier_wait;		/* until all that programs closed was told */
-	uint64_t sub_round;
 	uint64_t sent_seq;		/* all up to here was sent */
 	uint64_t window;		/* end of the window under way; 0: none */
 	unsigned pass;			/* 0: what lives; 1: what was removed */
@@ -273,14 +274,13 @@ send_watermark(struct link *l)
 	f.watermark = &m;
 	m.seq = l->sent_seq;
 	wire_dots(&l->r->s->know, &m.know, &m.n_know);
-	m.round = l->round_due ? l->sub_round : 0;
-	m.once = l->round_due;
+	m.round = l->due_len ? l->due[--l->due_len] : 0;
+	m.once = m.round != 0;
 	m.epoch = l->r->epoch;
 	send_frame(l, &f, false);
 	free_dots(m.know, m.n_know);
-	l->round_due = false;
 	l->news = false;
-	if (!l->continuous)
+	if (!l->continuous && !l->due_len)
 		l->subscribed = false;
 }
 
@@ -764,18 +764,19 @@ pump_changes(struct link *l)
 	if (!l->subscribed || l->barrier_wait || l->closing || l->out.len > OUT_HIGH)
 		return;
 	/* While paused only what was asked for by hand. */
-	if (!l->round_due && !l->window && peers_paused(l->r, l->peer))
+	if (!l->due_len && !l->window && peers_paused(l->r, l->peer))
 		return;
 	if (replica_commit(l->r) < 0)
 		return;
 	/* Adopting comes before telling. */
-	if ((l->sent_seq < l->r->s->seq || l->round_due) && send_offer(l))
+	if ((l->sent_seq < l->r->s->seq || l->due_len) && send_offer(l))
 		return;
 	if (replica_commit(l->r) < 0)
 		return;
 	while (l->out.len <= OUT_HIGH && !l->closing && start_window(l))
 		send_stretch(l);
-	if (!l->window && l->sent_seq >= l->r->s->seq && (l->news || l->round_due || !l->continuous))
+	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
+	    (l->news || l->due_len || !l->continuous))
 		send_watermark(l);
 }
 
@@ -992,8 +993,7 @@ get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 	snprintf(p->node, sizeof(p->node), "%s", l->peer->name);
 	p->epoch = m->epoch;
 	p->seq = m->seq;
-	index_begin(r->x);
-	r->in_transaction = true;
+	replica_begin(r);
 	index_put_peer(r->x, p->node, p->id, p->epoch, p->seq);
 	settle_taken(l);
 	replica_commit(r);
@@ -1152,8 +1152,9 @@ get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
 	l->subscribed = true;
 	l->continuous |= !m->once;
 	if (m->once) {
-		l->sub_round = m->round;
-		l->round_due = true;
+		if (l->due_len == ROUNDS_MAX)
+			return -EBADMSG;
+		l->due[l->due_len++] = m->round;
 		if (l->r->view) {
 			l->barrier_wait = true;
 			q = mem_alloc(sizeof(*q));
@@ -1195,8 +1196,7 @@ join_set(struct link *l, const Sibfs__Wire__Hello *m)
 		if (!settings_node_valid("x") || strlen(m->set) > REPLICA_SET_MAX)
 			return -EBADMSG;
 		snprintf(r->set, sizeof(r->set), "%s", m->set);
-		index_begin(r->x);
-		r->in_transaction = true;
+		replica_begin(r);
 		index_set_value(r->x, "set", r->set, strlen(r->set));
 		replica_commit(r);
 		settings_set(r->meta_fd, "replica", "set", r->set);
@@ -1322,7 +1322,7 @@ dispatch(struct link *l, Frame **fp)
 		return get_subscribe(l, f->subscribe);
 	case SIBFS__WIRE__FRAME__WHAT_UNSUBSCRIBE:
 		l->continuous = false;
-		l->subscribed = l->round_due;
+		l->subscribed = l->due_len > 0;
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_OFFER:
 		return get_offer(l, fp);

@@ -72,12 +72,21 @@ replica_add_member(struct replica *r, uint64_t id, const char *node)
 	m->id = id;
 	snprintf(m->node, sizeof(m->node), "%s", node);
 	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
-	if (!r->in_transaction && index_begin(r->x) == 0)
-		r->in_transaction = true;
+	replica_begin(r);
 	index_put_member(r->x, id, node);
 }
 
 /* ---- commits ---- */
+
+int
+replica_begin(struct replica *r)
+{
+	int rc = r->in_transaction ? 0 : index_begin(r->x);
+
+	if (rc == 0)
+		r->in_transaction = true;
+	return rc;
+}
 
 static int
 put_number(struct index *x, const char *key, uint64_t n)
@@ -117,9 +126,8 @@ replica_commit(struct replica *r)
 
 	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len)
 		return 0;
-	if (!r->in_transaction && (rc = index_begin(r->x)) < 0)
+	if ((rc = replica_begin(r)) < 0)
 		goto failed;
-	r->in_transaction = true;
 	rc = write_dirty(r);
 	if (rc == 0)
 		rc = index_commit(r->x);

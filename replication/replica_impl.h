@@ -180,6 +180,9 @@ int64_t		 replica_now_ms(void);			/* monotonic */
 const char	*replica_member(struct replica *r, uint64_t id);
 void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
 
+/* Begins a transaction, unless one is under way. */
+int		 replica_begin(struct replica *r);
+
 /* Writes what changed to the index.  After it all may be told to peers. */
 int		 replica_commit(struct replica *r);
 

@@ -360,6 +360,7 @@ load(struct replica *r, char *why, size_t size)
 	get_text(r->x, "clean", clean, sizeof(clean));
 	r->clean_start = clean[0] == '1';
 	r->s = new_state(r, self);
+	r->next_round = random_id() >> 32 << 16;
 	r->s->counter = counter;
 	r->s->hlc = hlc;
 	r->s->seq = seq;
@@ -727,9 +728,8 @@ write_identity(struct replica *r, const char *node, const char *set)
 	r->s = new_state(r, self);
 	snprintf(r->node, sizeof(r->node), "%s", node);
 	snprintf(r->set, sizeof(r->set), "%s", set);
-	if (index_begin(r->x) < 0)
+	if (replica_begin(r) < 0)
 		return -EIO;
-	r->in_transaction = true;
 	if (index_set_value(r->x, "node", node, strlen(node)) < 0 ||
 	    index_set_value(r->x, "set", set, strlen(set)) < 0 ||
 	    index_set_value(r->x, "incarnation", &self, sizeof(self)) < 0 ||

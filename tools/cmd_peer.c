@@ -247,8 +247,9 @@ ask_status(const struct target *t)
 	return reply;
 }
 
+/* The state of a peer as the daemon has it; NULL: it knows no such peer. */
 static const char *
-state_of(const json_t *reply, const struct settings *s, const struct settings_peer *p)
+state_of(const json_t *reply, const char *peer_name)
 {
 	json_t *peers = json_object_get(json_object_get(reply, "status"), "peers"), *peer;
 	const char *name, *state;
@@ -257,10 +258,27 @@ state_of(const json_t *reply, const struct settings *s, const struct settings_pe
 	json_array_foreach(peers, i, peer) {
 		name = json_string_value(json_object_get(peer, "name"));
 		state = json_string_value(json_object_get(peer, "state"));
-		if (name != NULL && state != NULL && strcmp(name, p->name) == 0)
+		if (name != NULL && state != NULL && strcmp(name, peer_name) == 0)
 			return state;
 	}
-	return s->paused || p->paused ? "paused" : "-";
+	return NULL;
+}
+
+/* Is it a peer, by our settings or because it has called us? */
+static bool
+is_peer(const struct target *t, const char *name)
+{
+	json_t *reply;
+	bool is;
+
+	if (!settings_node_valid(name))
+		return false;
+	if (settings_find(&t->settings, name) != NULL)
+		return true;
+	reply = ask_status(t);
+	is = state_of(reply, name) != NULL;
+	json_decref(reply);
+	return is;
 }
 
 static int
@@ -280,8 +298,11 @@ list(const char *store)
 		printf("%-*s  %-11s  %s\n", width, "PEER", "STATE", "URL");
 	for (size_t i = 0; i < t.settings.peers_len; i++) {
 		const struct settings_peer *p = &t.settings.peers[i];
+		const char *state = state_of(reply, p->name);
 
-		printf("%-*s  %-11s  %s\n", width, p->name, state_of(reply, &t.settings, p),
+		if (state == NULL)
+			state = t.settings.paused || p->paused ? "paused" : "-";
+		printf("%-*s  %-11s  %s\n", width, p->name, state,
 		    p->url != NULL ? p->url : "calls us");
 	}
 	json_decref(reply);
@@ -305,7 +326,10 @@ remove_peer(const char *store, const char *name)
 	rc = settings_remove_section(t.own, section);
 	if (rc < 0)
 		cli_fail(CLI_FAILED, "cannot write the config file: %s", strerror(-rc));
-	return rc < 0 ? close_target(&t, false), CLI_FAILED : close_target(&t, true);
+	if (rc == 0)
+		return close_target(&t, true);
+	close_target(&t, false);
+	return CLI_FAILED;
 }
 
 int
@@ -364,7 +388,7 @@ cmd_pause(int argc, char **argv)
 	if (argc - optind == 2) {
 		const char *peer = argv[optind + 1];
 
-		if (!settings_node_valid(peer) || settings_find(&t.settings, peer) == NULL) {
+		if (!is_peer(&t, peer)) {
 			close_target(&t, false);
 			return cli_fail(CLI_FAILED, "%s is not a peer of %s (sibfs peer list shows them)",
 			    peer, argv[optind]);
