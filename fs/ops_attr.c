@@ -110,8 +110,14 @@ tell_set(struct fs *fs, struct inode *i, int to_set, struct handle *h)
 		session_wrote(fs, i);
 	}
 	if ((to_set & ~(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_CTIME)) != 0) {
+		unsigned which = REPLICA_ATTR_OTHER;
+
+		if ((to_set & FUSE_SET_ATTR_MODE) != 0)
+			which |= REPLICA_ATTR_MODE;
+		if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0)
+			which |= REPLICA_ATTR_OWNER;
 		pthread_mutex_lock(&fs->lock);
-		session_attr(fs, i);
+		session_attr(fs, i, which);
 		pthread_mutex_unlock(&fs->lock);
 	}
 }
@@ -378,7 +384,7 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	inode_fd_put(fs, i);
 	if (rc == 0) {
 		pthread_mutex_lock(&fs->lock);
-		session_attr(fs, i);
+		session_attr(fs, i, REPLICA_ATTR_OTHER);
 		pthread_mutex_unlock(&fs->lock);
 	}
 	return rc;

@@ -214,9 +214,10 @@ session_close(struct fs *fs, struct inode *i, bool wrote)
 }
 
 void
-session_attr(struct fs *fs, struct inode *i)
+session_attr(struct fs *fs, struct inode *i, unsigned which)
 {
-	struct replica_event e = { .op = REPLICA_ATTR, .ino = i->key.ino, .is_dir = S_ISDIR(i->type) };
+	struct replica_event e = { .op = REPLICA_ATTR, .ino = i->key.ino, .is_dir = S_ISDIR(i->type),
+		.attrs = which };
 	struct name *name;
 
 	if (i == &fs->inodes.root) {

@@ -59,8 +59,8 @@ bool		 session_name_gone(struct fs *fs, struct name *name);
 /* (locked) The name itself stays, but its inode is being forgotten. */
 void		 session_name_dropped(struct fs *fs, struct name *name);
 
-/* (view, locked) Attributes changed. */
-void		 session_attr(struct fs *fs, struct inode *i);
+/* (view, locked) Attributes were set; which: enum replica_attr. */
+void		 session_attr(struct fs *fs, struct inode *i, unsigned which);
 
 /* (view, locked) Tells e, stamped with the time. */
 void		 session_tell(struct fs *fs, struct replica_event e);

@@ -98,11 +98,10 @@ add_chunk(struct chunk_list *l, EVP_MD_CTX *whole, bool want, const uint8_t *p, 
 	chunk_bytes_hash(p, size, &c.hash);
 	whole_add(whole, &c);
 	l->size += size;
-	if (want) {
-		l->c = mem_resize(l->c, l->len + 1, sizeof(*l->c));
-		l->c[l->len] = c;
-	}
-	l->len++;
+	if (!want)
+		return;
+	l->c = mem_resize(l->c, l->len + 1, sizeof(*l->c));
+	l->c[l->len++] = c;
 }
 
 int

@@ -16,10 +16,13 @@
 #define FLAG_DEFLATED 1
 #define PROBE 4096
 #define WORTH_TRYING 512
+#define KEEP (256u << 10)
 
 void
 bytes_add(struct bytes *b, const void *p, size_t n)
 {
+	if (n == 0)
+		return;
 	if (b->start && b->start + b->len + n > b->cap) {
 		memmove(b->p, b->p + b->start, b->len);
 		b->start = 0;
@@ -37,8 +40,12 @@ bytes_drop(struct bytes *b, size_t n)
 {
 	b->start += n;
 	b->len -= n;
-	if (b->len == 0)
-		b->start = 0;
+	if (b->len)
+		return;
+	b->start = 0;
+	/* An idle link holds little memory. */
+	if (b->cap > KEEP)
+		bytes_fini(b);
 }
 
 void
@@ -112,6 +119,7 @@ frame_put(struct bytes *out, const Sibfs__Wire__Frame *m, bool compress)
 static int
 inflate_payload(const uint8_t *p, size_t len, uint8_t **out, size_t *out_len)
 {
+	uLong used = len - 4;
 	uLongf n;
 
 	if (len < 4)
@@ -123,7 +131,7 @@ inflate_payload(const uint8_t *p, size_t len, uint8_t **out, size_t *out_len)
 	if (!*out)
 		return -ENOMEM;
 	*out_len = n;
-	if (uncompress(*out, &n, p + 4, len - 4) == Z_OK && n == *out_len)
+	if (uncompress2(*out, &n, p + 4, &used) == Z_OK && n == *out_len && used == len - 4)
 		return 0;
 	free(*out);
 	return -EBADMSG;

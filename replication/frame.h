@@ -4,7 +4,8 @@
  *	length	4 bytes, big-endian, of what follows the checksum
  *	flags	1 byte; bit 0: deflated (zlib)
  *	crc	4 bytes, big-endian, CRC-32 over flags and payload as sent
- *	payload	a wire.Frame
+ *	payload	a wire.Frame; deflated: its plain length (4 bytes,
+ *		big-endian), then the zlib stream
  *
  * A frame is deflated when that makes it smaller and a probe of its start says
  * so.  Every length is checked against FRAME_MAX before anything is allocated,

@@ -200,6 +200,7 @@ replica_tell(struct replica *r, const struct replica_event *e)
 	copy->name = mem_str(e->name);
 	copy->name2 = mem_str(e->name2);
 	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
+	copy->attrs = e->attrs;
 	copy->is_dir = e->is_dir;
 	pthread_mutex_lock(&r->queue_lock);
 	if (e->op != REPLICA_IDLE) {

@@ -36,12 +36,20 @@ enum replica_op {
 	REPLICA_IDLE,		/* no one has ino open for writing any more; what waited for it may go on */
 };
 
+/* Which attributes an operation set, even to what they were (REPLICA_ATTR). */
+enum replica_attr {
+	REPLICA_ATTR_MODE = 1,
+	REPLICA_ATTR_OWNER = 2,
+	REPLICA_ATTR_OTHER = 4,		/* times, extended attributes: compared */
+};
+
 struct replica_event {
 	enum replica_op op;
 	ino_t ino;		/* of the object itself */
 	ino_t dir, dir2;
 	const char *name, *name2;	/* borrowed during the call */
 	int64_t time_ns;	/* CLOCK_REALTIME of the operation; 0: now */
+	unsigned attrs;		/* ATTR: enum replica_attr */
 	bool is_dir;		/* RENAME, EXCHANGE, ATTR: the object is a directory */
 };
 

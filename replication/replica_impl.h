@@ -34,6 +34,7 @@ struct event {
 	ino_t ino, dir, dir2;
 	char *name, *name2;
 	int64_t time_ns;
+	unsigned attrs;
 	bool is_dir;
 	struct question *question;	/* REPLICA_ASK: answered when its turn comes */
 };

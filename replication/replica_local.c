@@ -412,14 +412,23 @@ out:
 
 /* ---- attributes ---- */
 
-/* The cells of now that say something else than before. */
+/* Was it set by hand?  Then it counts as the last word even if it says the same. */
+static bool
+was_set(const char *key, unsigned set)
+{
+	return (set & REPLICA_ATTR_MODE && strcmp(key, "mode") == 0) ||
+	    (set & REPLICA_ATTR_OWNER && (strcmp(key, "owner") == 0 || strcmp(key, "group") == 0));
+}
+
+/* The cells of now that say something else than before, or were set. */
 static struct attrs
-changed_attrs(const struct attrs *now, const struct attrs *before)
+changed_attrs(const struct attrs *now, const struct attrs *before, unsigned set)
 {
 	struct attrs out = { 0 };
 
 	for (uint32_t i = 0; i < now->len; i++)
-		if (!cell_same_value(&now->c[i], attrs_find(before, now->c[i].key)))
+		if (was_set(now->c[i].key, set) ||
+		    !cell_same_value(&now->c[i], attrs_find(before, now->c[i].key)))
 			attrs_set(&out, now->c[i].key, now->c[i].value, now->c[i].len, now->c[i].at);
 	for (uint32_t i = 0; i < before->len; i++)
 		if (before->c[i].value && !attrs_find(now, before->c[i].key))
@@ -428,7 +437,7 @@ changed_attrs(const struct attrs *now, const struct attrs *before)
 }
 
 static void
-dir_attrs_changed(struct replica *r, struct disk_dir *dd)
+dir_attrs_changed(struct replica *r, struct disk_dir *dd, unsigned which)
 {
 	struct attrs now, before, set;
 	struct obstack o;
@@ -444,7 +453,7 @@ dir_attrs_changed(struct replica *r, struct disk_dir *dd)
 	if (dd->up)
 		attrs_set_mode(&before, display_folder_mode(&f), (struct stamp){ 0, 0 });
 	disk_attrs_read(r, fd, ".", &st, &before, &now);
-	set = changed_attrs(&now, &before);
+	set = changed_attrs(&now, &before, which);
 	if (set.len)
 		local_set_dir_attrs(r->s, &f, &set);
 	attrs_fini(&set);
@@ -454,7 +463,7 @@ dir_attrs_changed(struct replica *r, struct disk_dir *dd)
 }
 
 static void
-file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino)
+file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, unsigned which)
 {
 	struct reg_file *known;
 	struct attrs now, set;
@@ -474,7 +483,7 @@ file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino
 		state_reg_noted(r->s, owner);
 	}
 	disk_attrs_read(r, fd, name, &st, &q.e->attrs, &now);
-	set = changed_attrs(&now, &q.e->attrs);
+	set = changed_attrs(&now, &q.e->attrs, which);
 	if (set.len)
 		local_set_attrs(r->s, dd->ids[0], name, &set);
 	attrs_fini(&set);
@@ -489,9 +498,9 @@ attrs_changed(struct replica *r, const struct event *e, struct disk_dir *at)
 	struct disk_dir *dd = e->dir == 0 ? r->disk.root : e->is_dir ? disk_find(&r->disk, e->ino) : NULL;
 
 	if (dd)
-		dir_attrs_changed(r, dd);
+		dir_attrs_changed(r, dd, e->attrs);
 	else if (!e->is_dir && at)
-		file_attrs_changed(r, at, e->name, e->ino);
+		file_attrs_changed(r, at, e->name, e->ino, e->attrs);
 }
 
 /* ---- one event ---- */

@@ -246,6 +246,23 @@ collect_name(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
+static int
+lift_dir(struct view *v, struct disk_dir *dd)
+{
+	char temp[32];
+	int fd;
+
+	if (dd->lifted)
+		return 0;
+	fd = disk_fd(&v->r->disk, dd->up);
+	disk_lifted_name(dd, temp, sizeof(temp));
+	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0)
+		return fd < 0 ? fd : -errno;
+	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
+	dd->lifted = true;
+	return 0;
+}
+
 /* d shows in another directory on disk from now on: its files and children go there. */
 static void
 migrate(struct view *v, struct dir *d, struct disk_dir *to)
@@ -276,6 +293,7 @@ migrate(struct view *v, struct dir *d, struct disk_dir *to)
 	if (from && !from->ids_len) {
 		v->orphans = mem_resize(v->orphans, v->orphans_len + 1, sizeof(*v->orphans));
 		v->orphans[v->orphans_len++] = from;
+		lift_dir(v, from);	/* something else may come to stand there */
 	} else if (from) {
 		for (size_t i = 0; i < from->ids_len; i++)
 			add_dir(v, from->ids[i]);
@@ -312,23 +330,6 @@ clear_name(struct view *v, struct disk_dir *up, const char *name)
 			lift_file(v, up, reg, name);
 		state_touch_reg(v->r->s, reg);
 	}
-}
-
-static int
-lift_dir(struct view *v, struct disk_dir *dd)
-{
-	char temp[32];
-	int fd;
-
-	if (dd->lifted)
-		return 0;
-	fd = disk_fd(&v->r->disk, dd->up);
-	disk_lifted_name(dd, temp, sizeof(temp));
-	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0)
-		return fd < 0 ? fd : -errno;
-	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
-	dd->lifted = true;
-	return 0;
 }
 
 static int
@@ -799,6 +800,30 @@ update_files(struct view *v)
 
 /* ---- all of it ---- */
 
+/* A directory that shows no more.  One that still holds what is not replicated
+ * stays where it was. */
+static void
+remove_orphan(struct view *v, struct disk_dir *dd)
+{
+	char temp[32];
+	int up;
+
+	if (dd->ids_len)
+		return;
+	disk_lifted_name(dd, temp, sizeof(temp));
+	if (v->r->view)
+		v->r->view->replaced(v->r->view->ctx, dd->ino);
+	if (dd->lifted && unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR) < 0 && errno != ENOENT) {
+		up = disk_fd(&v->r->disk, dd->up);
+		log_info("%s stays on disk: it holds files that are not replicated", dd->name);
+		if (up >= 0 && renameat2(v->r->moving_fd, temp, up, dd->name, RENAME_NOREPLACE) == 0)
+			note(v->r, dd->up->ino, dd->name);
+		else
+			content_to_trash(v->r, v->r->moving_fd, temp, dd->name);
+	}
+	disk_forget(&v->r->disk, dd);
+}
+
 static void
 finish(struct view *v)
 {
@@ -809,24 +834,8 @@ finish(struct view *v)
 	}
 	free(v->lifted);
 	/* What was below goes first: it was added later. */
-	for (size_t i = v->orphans_len; i-- > 0;) {
-		struct disk_dir *dd = v->orphans[i];
-		char temp[32];
-		int rc;
-
-		if (dd->ids_len)
-			continue;
-		disk_lifted_name(dd, temp, sizeof(temp));
-		rc = dd->lifted ? unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR) :
-		    unlinkat(disk_fd(&v->r->disk, dd->up), dd->name, AT_REMOVEDIR);
-		if (rc < 0 && errno != ENOENT)
-			log_info("%s stays on disk: it holds files that are not replicated", dd->name);
-		if (v->r->view)
-			v->r->view->replaced(v->r->view->ctx, dd->ino);
-		if (!dd->lifted)
-			tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
-		disk_forget(&v->r->disk, dd);
-	}
+	for (size_t i = v->orphans_len; i-- > 0;)
+		remove_orphan(v, v->orphans[i]);
 	free(v->orphans);
 	free(v->dirs.d);
 }

@@ -1,0 +1,314 @@
+/*
+ * Frames: what is put comes out, in whatever pieces it arrives, and nothing
+ * else does.
+ */
+#include "config.h"
+
+#include "replication/frame.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+
+#include "replication/mem.h"
+#include "tests/lib/random.h"
+
+typedef Sibfs__Wire__Frame Frame;
+
+/* A frame of content of that many bytes. */
+static int
+put_data(struct bytes *out, const void *p, size_t n, bool compress)
+{
+	Sibfs__Wire__Data d = SIBFS__WIRE__DATA__INIT;
+	Frame f = SIBFS__WIRE__FRAME__INIT;
+
+	d.id = 7;
+	d.bytes.data = (uint8_t *)(uintptr_t)p;
+	d.bytes.len = n;
+	f.what_case = SIBFS__WIRE__FRAME__WHAT_DATA;
+	f.data = &d;
+	return frame_put(out, &f, compress);
+}
+
+static void
+assert_data(struct bytes *in, const void *p, size_t n)
+{
+	Frame *f;
+
+	assert_int_equal(frame_get(in, &f), 1);
+	assert_int_equal(f->what_case, SIBFS__WIRE__FRAME__WHAT_DATA);
+	assert_int_equal(f->data->bytes.len, n);
+	if (n)
+		assert_memory_equal(f->data->bytes.data, p, n);
+	sibfs__wire__frame__free_unpacked(f, NULL);
+}
+
+static void
+test_what_is_put_comes_out(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 511, 512, 4095, 4096, 4097, 100000, FRAME_MAX - 100 };
+	uint8_t *p = malloc(FRAME_MAX);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		for (int kind = 0; kind < 4; kind++) {
+			struct bytes b = { 0 };
+
+			if (kind & 1)
+				memset(p, 'x', sizes[i]);
+			else
+				random_bytes(p, sizes[i]);
+			assert_int_equal(put_data(&b, p, sizes[i], kind & 2), 0);
+			assert_data(&b, p, sizes[i]);
+			assert_int_equal(b.len, 0);
+			bytes_fini(&b);
+		}
+	free(p);
+}
+
+static void
+test_frames_may_arrive_cut_anywhere(void **state)
+{
+	struct bytes all = { 0 };
+	char text[2000];
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	put_data(&all, "first", 5, true);
+	put_data(&all, text, sizeof(text), true);
+	put_data(&all, "last", 4, true);
+	for (size_t cut = 0; cut <= all.len; cut++) {
+		struct bytes in = { 0 };
+		Frame *f;
+		unsigned n = 0;
+
+		bytes_add(&in, all.p + all.start, cut);
+		while (frame_get(&in, &f) == 1) {
+			n++;
+			sibfs__wire__frame__free_unpacked(f, NULL);
+		}
+		assert_int_equal(frame_get(&in, &f), 0);
+		bytes_add(&in, all.p + all.start + cut, all.len - cut);
+		while (frame_get(&in, &f) == 1) {
+			n++;
+			sibfs__wire__frame__free_unpacked(f, NULL);
+		}
+		assert_int_equal(n, 3);
+		assert_int_equal(in.len, 0);
+		bytes_fini(&in);
+	}
+	bytes_fini(&all);
+}
+
+static void
+test_a_byte_changed_anywhere_is_noticed(void **state)
+{
+	struct bytes all = { 0 };
+	char text[2000];
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	put_data(&all, text, sizeof(text), true);
+	assert_true(all.len < 500);
+	for (size_t i = 0; i < all.len * 8; i++) {
+		struct bytes in = { 0 };
+		Frame *f = NULL;
+
+		bytes_add(&in, all.p + all.start, all.len);
+		in.p[in.start + i / 8] ^= (uint8_t)(1u << i % 8);
+		/* A longer length waits for more; it never gives a frame. */
+		assert_true(frame_get(&in, &f) <= 0);
+		bytes_fini(&in);
+	}
+	bytes_fini(&all);
+}
+
+static void
+test_text_is_deflated_and_noise_is_not(void **state)
+{
+	struct bytes text = { 0 }, noise = { 0 }, plain = { 0 }, small = { 0 };
+	uint8_t p[20000];
+
+	(void)state;
+	memset(p, 'x', sizeof(p));
+	put_data(&text, p, sizeof(p), true);
+	assert_true(text.len < sizeof(p) / 10);
+	put_data(&plain, p, sizeof(p), false);
+	assert_true(plain.len > sizeof(p));
+	put_data(&small, p, 100, true);
+	assert_true(small.len > 100);
+	random_bytes(p, sizeof(p));
+	put_data(&noise, p, sizeof(p), true);
+	assert_int_equal(noise.p[noise.start + 4], 0);
+	bytes_fini(&text);
+	bytes_fini(&noise);
+	bytes_fini(&plain);
+	bytes_fini(&small);
+}
+
+static void
+test_too_large_a_message_is_not_put(void **state)
+{
+	uint8_t *p = calloc(1, FRAME_MAX);
+	struct bytes b = { 0 };
+
+	(void)state;
+	assert_int_equal(put_data(&b, p, FRAME_MAX, true), -EMSGSIZE);
+	assert_int_equal(b.len, 0);
+	bytes_fini(&b);
+	free(p);
+}
+
+static void
+put_be32(uint8_t *p, uint32_t n)
+{
+	for (int i = 0; i < 4; i++)
+		p[i] = (uint8_t)(n >> (24 - 8 * i));
+}
+
+/* A frame around a payload as it is, its checksum right. */
+static void
+put_raw(struct bytes *out, uint8_t flags, const uint8_t *p, size_t n)
+{
+	uint8_t header[FRAME_HEADER];
+	uLong crc = crc32(crc32(0, &flags, 1), p, (uInt)n);
+
+	put_be32(header, (uint32_t)n);
+	header[4] = flags;
+	put_be32(header + 5, (uint32_t)crc);
+	bytes_add(out, header, sizeof(header));
+	bytes_add(out, p, n);
+}
+
+static void
+test_a_length_beyond_the_limit_is_refused(void **state)
+{
+	struct bytes b = { 0 };
+	uint8_t header[FRAME_HEADER] = { 0xff, 0xff, 0xff, 0xff };
+	Frame *f;
+
+	(void)state;
+	bytes_add(&b, header, sizeof(header));
+	assert_int_equal(frame_get(&b, &f), -EMSGSIZE);
+	bytes_fini(&b);
+}
+
+static void
+test_what_inflates_beyond_the_limit_is_refused(void **state)
+{
+	uLong len = FRAME_MAX + 1000;
+	uint8_t *zeros = calloc(1, len), *out = malloc(compressBound(len) + 4);
+	uLongf n = compressBound(len);
+	struct bytes b = { 0 };
+	Frame *f;
+
+	(void)state;
+	assert_int_equal(compress(out + 4, &n, zeros, len), Z_OK);
+	put_be32(out, (uint32_t)len);
+	put_raw(&b, 1, out, n + 4);
+	assert_int_equal(frame_get(&b, &f), -EMSGSIZE);
+	bytes_fini(&b);
+	/* The same with a length that lies. */
+	put_be32(out, 1000);
+	put_raw(&b, 1, out, n + 4);
+	assert_int_equal(frame_get(&b, &f), -EBADMSG);
+	bytes_fini(&b);
+	free(zeros);
+	free(out);
+}
+
+static void
+test_bytes_after_the_deflated_message_are_refused(void **state)
+{
+	uint8_t zeros[100] = { 0 }, out[300];
+	uLongf n = sizeof(out) - 4;
+	struct bytes b = { 0 };
+	Frame *f;
+
+	(void)state;
+	/* A ping: an empty message under field 15. */
+	zeros[0] = 0x7a;
+	assert_int_equal(compress(out + 4, &n, zeros, 2), Z_OK);
+	put_be32(out, 2);
+	put_raw(&b, 1, out, n + 4);
+	assert_int_equal(frame_get(&b, &f), 1);
+	sibfs__wire__frame__free_unpacked(f, NULL);
+	out[n + 4] = 0;
+	put_raw(&b, 1, out, n + 5);
+	assert_int_equal(frame_get(&b, &f), -EBADMSG);
+	bytes_fini(&b);
+}
+
+static void
+test_unknown_flags_are_refused(void **state)
+{
+	struct bytes b = { 0 };
+	uint8_t ping[2] = { 0x7a, 0 };
+	Frame *f;
+
+	(void)state;
+	put_raw(&b, 2, ping, sizeof(ping));
+	assert_int_equal(frame_get(&b, &f), -EBADMSG);
+	bytes_fini(&b);
+}
+
+static void
+test_an_emptied_buffer_holds_little_memory(void **state)
+{
+	uint8_t *p = calloc(1, FRAME_MAX);
+	struct bytes b = { 0 };
+
+	(void)state;
+	bytes_add(&b, p, FRAME_MAX);
+	bytes_drop(&b, FRAME_MAX);
+	assert_true(b.cap <= 1 << 18);
+	bytes_fini(&b);
+	free(p);
+}
+
+static void
+test_a_buffer_keeps_its_bytes_in_order(void **state)
+{
+	struct bytes b = { 0 };
+	uint8_t in = 0, out = 0, chunk[300];
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		size_t n = random_below(sizeof(chunk));
+
+		for (size_t k = 0; k < n; k++)
+			chunk[k] = in++;
+		bytes_add(&b, chunk, n);
+		n = random_below(b.len + 1);
+		for (size_t k = 0; k < n; k++)
+			assert_int_equal(b.p[b.start + k], out++);
+		bytes_drop(&b, n);
+	}
+	bytes_fini(&b);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_put_comes_out),
+		cmocka_unit_test(test_frames_may_arrive_cut_anywhere),
+		cmocka_unit_test(test_a_byte_changed_anywhere_is_noticed),
+		cmocka_unit_test(test_text_is_deflated_and_noise_is_not),
+		cmocka_unit_test(test_too_large_a_message_is_not_put),
+		cmocka_unit_test(test_a_length_beyond_the_limit_is_refused),
+		cmocka_unit_test(test_what_inflates_beyond_the_limit_is_refused),
+		cmocka_unit_test(test_bytes_after_the_deflated_message_are_refused),
+		cmocka_unit_test(test_unknown_flags_are_refused),
+		cmocka_unit_test(test_an_emptied_buffer_holds_little_memory),
+		cmocka_unit_test(test_a_buffer_keeps_its_bytes_in_order),
+	};
+
+	random_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
