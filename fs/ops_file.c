@@ -131,7 +131,7 @@ ops_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 	struct inode *i = inode_of(fs, node);
-	struct handle *h;
+	struct handle *h = NULL;
 	int rc;
 
 	if (for_writing(fi->flags))
@@ -229,7 +229,7 @@ ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, str
 	struct fs *fs = ops_fs(req);
 	struct inode *dir = inode_of(fs, parent);
 	struct fuse_entry_param e;
-	struct handle *h;
+	struct handle *h = NULL;
 	int rc = -EPERM;
 
 	if (!ops_hidden(fs, dir, name)) {

@@ -22,6 +22,7 @@
 #define FLAG_CONFLICT 2
 
 static const char schema[] =
+    "BEGIN IMMEDIATE;"
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
     "CREATE TABLE dirs (num INTEGER PRIMARY KEY, seq INTEGER, ino INTEGER, data BLOB);"
     "CREATE TABLE regs (dir INTEGER, name BLOB, seq INTEGER, live INTEGER, flags INTEGER, content INTEGER,"
@@ -33,9 +34,20 @@ static const char schema[] =
     "CREATE TABLE contents (content INTEGER, dir INTEGER, name BLOB, PRIMARY KEY (content, dir, name))"
     " WITHOUT ROWID;"
     "CREATE INDEX contents_reg ON contents (dir, name);"
+    /* How many registers of a directory are live, so that a start need not read
+     * them all. */
+    "CREATE TABLE files (dir INTEGER PRIMARY KEY, n INTEGER);"
+    "CREATE TRIGGER regs_insert AFTER INSERT ON regs WHEN new.live BEGIN"
+    " INSERT INTO files VALUES (new.dir, 1) ON CONFLICT DO UPDATE SET n = n + 1; END;"
+    "CREATE TRIGGER regs_update AFTER UPDATE ON regs WHEN old.live != new.live BEGIN"
+    " INSERT INTO files VALUES (new.dir, new.live - old.live)"
+    " ON CONFLICT DO UPDATE SET n = n + new.live - old.live; END;"
+    "CREATE TRIGGER regs_delete AFTER DELETE ON regs WHEN old.live BEGIN"
+    " UPDATE files SET n = n - 1 WHERE dir = old.dir; END;"
     "CREATE TABLE members (id INTEGER PRIMARY KEY, node TEXT);"
     "CREATE TABLE peers (id INTEGER PRIMARY KEY, node TEXT, epoch INTEGER, seq INTEGER);"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 1;"
+    "COMMIT";
 
 enum statement {
 	BEGIN, COMMIT, ROLLBACK,
@@ -55,7 +67,8 @@ static const char *const sql[STATEMENTS] = {
 	[ROLLBACK] = "ROLLBACK",
 	[SET_VALUE] = "INSERT OR REPLACE INTO meta VALUES (?, ?)",
 	[GET_VALUE] = "SELECT value FROM meta WHERE key = ?",
-	[PUT_REG] = "INSERT OR REPLACE INTO regs VALUES (?, ?, ?, ?, ?, ?, ?)",
+	[PUT_REG] = "INSERT INTO regs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+	    " live = excluded.live, flags = excluded.flags, content = excluded.content, data = excluded.data",
 	[GET_REG] = "SELECT seq, flags, data FROM regs WHERE dir = ? AND name = ?",
 	[DELETE_REG] = "DELETE FROM regs WHERE dir = ? AND name = ?",
 	[REGS_SINCE] = "SELECT dir, name, seq FROM regs WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -64,7 +77,7 @@ static const char *const sql[STATEMENTS] = {
 	[REGS_IN_DIR] = "SELECT dir, name, seq FROM regs WHERE dir = ?",
 	[REGS_CONTENT] = "SELECT dir, name, seq FROM regs WHERE content = ?1 UNION ALL"
 	    " SELECT dir, name, 0 FROM contents WHERE content = ?1",
-	[COUNT_FILES] = "SELECT dir, count(*) FROM regs WHERE live > 0 GROUP BY dir",
+	[COUNT_FILES] = "SELECT dir, n FROM files WHERE n > 0",
 	[COUNT_SINCE] = "SELECT count(*) FROM regs WHERE seq > ?",
 	[PUT_CONTENT] = "INSERT OR IGNORE INTO contents VALUES (?, ?, ?)",
 	[DROP_CONTENTS] = "DELETE FROM contents WHERE dir = ? AND name = ?",
@@ -79,6 +92,9 @@ static const char *const sql[STATEMENTS] = {
 struct index {
 	sqlite3 *db;
 	sqlite3_stmt *st[STATEMENTS];
+	int dirfd;		/* our own: the path of the database leads through it */
+	bool begun;
+	int failed;		/* what the transaction under way failed by */
 };
 
 /* ---- opening ---- */
@@ -155,7 +171,8 @@ set_up(struct index *x, bool create, char *why, size_t why_size)
 	int version = 0, rc;
 
 	rc = sqlite3_exec(x->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-	    "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16384;", NULL, NULL, NULL);
+	    "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=33554432;"
+	    "PRAGMA cache_size=-16384;", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = read_version(x->db, &version) == 0 ? SQLITE_OK : SQLITE_IOERR;
 	if (rc == SQLITE_OK && version == 0 && create)
@@ -187,7 +204,14 @@ index_open(int dirfd, bool create, struct index **out, char *why, size_t why_siz
 		free(x);
 		return rc;
 	}
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/index.db", dirfd);
+	x->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
+	if (x->dirfd < 0) {
+		rc = -errno;
+		snprintf(why, why_size, "the index: %s", strerror(errno));
+		free(x);
+		return rc;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/index.db", x->dirfd);
 	rc = sqlite3_open_v2(path, &x->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0),
 	    vfs_name());
 	if (rc != SQLITE_OK) {
@@ -212,6 +236,7 @@ index_close(struct index *x)
 	for (int i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(x->st[i]);
 	sqlite3_close(x->db);
+	close(x->dirfd);
 	free(x);
 }
 
@@ -231,16 +256,44 @@ run(sqlite3_stmt *st)
 	return finish(st, sqlite3_step(st));
 }
 
+/*
+ * A change.  SQLite may end a transaction by itself when the disk is full; what
+ * follows would be committed one by one then, and half of it would stand.
+ */
+static int
+change(struct index *x, sqlite3_stmt *st)
+{
+	int rc = x->failed;
+
+	if (rc == 0)
+		rc = run(st);
+	else
+		finish(st, SQLITE_OK);
+	if (rc < 0 && x->begun)
+		x->failed = rc;
+	return rc;
+}
+
 int
 index_begin(struct index *x)
 {
-	return run(x->st[BEGIN]);
+	int rc = run(x->st[BEGIN]);
+
+	if (rc == 0)
+		x->begun = true;
+	return rc;
 }
 
 int
 index_commit(struct index *x)
 {
-	return run(x->st[COMMIT]);
+	int rc = x->failed ? x->failed : run(x->st[COMMIT]);
+
+	if (rc < 0)
+		x->failed = rc;
+	else
+		x->begun = false;
+	return rc;
 }
 
 void
@@ -248,6 +301,8 @@ index_rollback(struct index *x)
 {
 	if (!sqlite3_get_autocommit(x->db))
 		run(x->st[ROLLBACK]);
+	x->begun = false;
+	x->failed = 0;
 }
 
 int
@@ -257,7 +312,7 @@ index_set_value(struct index *x, const char *key, const void *value, size_t len)
 
 	sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
 	sqlite3_bind_blob64(st, 2, len ? value : "", len, SQLITE_STATIC);
-	return run(st);
+	return change(x, st);
 }
 
 static void *
@@ -321,12 +376,12 @@ put_contents(struct index *x, const struct reg *r)
 	int rc;
 
 	bind_key(st, 1, r);
-	rc = run(st);
+	rc = change(x, st);
 	for (uint32_t i = 0; i < r->files_len && rc == 0 && r->files_len > 1; i++) {
 		st = x->st[PUT_CONTENT];
 		sqlite3_bind_int64(st, 1, content_key(&r->files[i].hash));
 		bind_key(st, 2, r);
-		rc = run(st);
+		rc = change(x, st);
 	}
 	return rc;
 }
@@ -342,14 +397,14 @@ index_put_reg(struct index *x, const struct reg *r, bool in_conflict)
 	wire_pack_index_reg(r, &data, &len);
 	bind_key(st, 1, r);
 	sqlite3_bind_int64(st, 3, (int64_t)r->seq);
-	sqlite3_bind_int64(st, 4, r->shown.len);
+	sqlite3_bind_int(st, 4, r->shown.len > 0);
 	sqlite3_bind_int(st, 5, (r->pending ? FLAG_PENDING : 0) | (in_conflict ? FLAG_CONFLICT : 0));
 	if (r->files_len == 1)
 		sqlite3_bind_int64(st, 6, content_key(&r->files[0].hash));
 	else
 		sqlite3_bind_null(st, 6);
 	sqlite3_bind_blob64(st, 7, data, len, SQLITE_STATIC);
-	rc = run(st);
+	rc = change(x, st);
 	free(data);
 	return rc < 0 ? rc : put_contents(x, r);
 }
@@ -380,10 +435,10 @@ index_delete_reg(struct index *x, const struct reg *r)
 	int rc;
 
 	bind_key(st, 1, r);
-	rc = run(st);
+	rc = change(x, st);
 	if (rc == 0) {
 		bind_key(x->st[DROP_CONTENTS], 1, r);
-		rc = run(x->st[DROP_CONTENTS]);
+		rc = change(x, x->st[DROP_CONTENTS]);
 	}
 	return rc;
 }
@@ -479,6 +534,48 @@ index_count_since(struct index *x, uint64_t seq, uint64_t *rows)
 
 /* ---- directories ---- */
 
+/*
+ * In rows, what a place is in goes by its local number: a directory that no
+ * peer has heard of may take another identity, and those that were moved into
+ * it are not written again for that.
+ */
+static void
+place_by_number(Sibfs__Wire__Place *m, const struct dir *up)
+{
+	memcpy(m->up.data, &up->num, sizeof(up->num));
+	m->up.len = sizeof(up->num);
+}
+
+static int
+place_by_identity(struct state *s, Sibfs__Wire__Place *m)
+{
+	struct dir *up;
+	uint64_t num;
+
+	if (!m || m->up.len != sizeof(num))
+		return -EIO;
+	memcpy(&num, m->up.data, sizeof(num));
+	if (!(up = state_dir_num(s, num)))
+		return -EIO;
+	free(m->up.data);
+	m->up.data = mem_dup(up->id.b, sizeof(up->id.b));
+	m->up.len = sizeof(up->id.b);
+	return 0;
+}
+
+static int
+places_by_identity(struct state *s, Sibfs__Wire__Directory *m)
+{
+	int rc = place_by_identity(s, m->birth);
+
+	for (size_t i = 0; i < m->n_moves && rc == 0; i++) {
+		rc = place_by_identity(s, m->moves[i]->to);
+		if (rc == 0)
+			rc = place_by_identity(s, m->moves[i]->from);
+	}
+	return rc;
+}
+
 int
 index_put_dir(struct index *x, const struct dir *d, uint64_t ino)
 {
@@ -489,6 +586,12 @@ index_put_dir(struct index *x, const struct dir *d, uint64_t ino)
 	int rc;
 
 	m.dir = wire_directory(d);
+	if (d->birth.up)
+		place_by_number(m.dir->birth, d->birth.up);
+	for (uint32_t i = 0; i < d->val.moves_len; i++) {
+		place_by_number(m.dir->moves[i]->to, d->val.moves[i].to.up);
+		place_by_number(m.dir->moves[i]->from, d->val.moves[i].from.up);
+	}
 	m.told = d->told;
 	m.ino = ino;
 	len = sibfs__wire__index_directory__get_packed_size(&m);
@@ -498,7 +601,7 @@ index_put_dir(struct index *x, const struct dir *d, uint64_t ino)
 	sqlite3_bind_int64(st, 2, (int64_t)d->seq);
 	sqlite3_bind_int64(st, 3, (int64_t)ino);
 	sqlite3_bind_blob64(st, 4, data, len, SQLITE_STATIC);
-	rc = run(st);
+	rc = change(x, st);
 	free(data);
 	sibfs__wire__directory__free_unpacked(m.dir, NULL);
 	return rc;
@@ -538,7 +641,7 @@ load_second(struct state *s, const struct loaded *l)
 			return -EIO;
 		return wire_get_attrs(l->m->dir->attrs, l->m->dir->n_attrs, &l->d->val.attrs) < 0 ? -EIO : 0;
 	}
-	if (wire_get_directory(s, l->m->dir, &birth, &k, &val) < 0)
+	if (places_by_identity(s, l->m->dir) < 0 || wire_get_directory(s, l->m->dir, &birth, &k, &val) < 0)
 		return -EIO;
 	l->d->birth = birth;
 	l->d->birth_k = k;
@@ -585,7 +688,7 @@ index_put_member(struct index *x, uint64_t id, const char *node)
 
 	sqlite3_bind_int64(st, 1, (int64_t)id);
 	sqlite3_bind_text(st, 2, node, -1, SQLITE_STATIC);
-	return run(st);
+	return change(x, st);
 }
 
 int
@@ -608,7 +711,7 @@ index_put_peer(struct index *x, const char *node, uint64_t id, uint64_t epoch, u
 	sqlite3_bind_text(st, 2, node, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 3, (int64_t)epoch);
 	sqlite3_bind_int64(st, 4, (int64_t)seq);
-	return run(st);
+	return change(x, st);
 }
 
 int

@@ -19,7 +19,8 @@
 struct index;
 
 /*
- * Opens the database in the directory dirfd (through /proc/self/fd, so that it
+ * Opens the database in the directory dirfd, which the caller may close
+ * afterwards (through /proc/self/fd, so that it
  * works when something is mounted over the store); create: makes it with its
  * schema, else -ENOENT.  A newer schema is -EPROTO with a line in why.  The
  * connection holds the database alone (locking_mode=EXCLUSIVE).
@@ -27,6 +28,11 @@ struct index;
 int		 index_open(int dirfd, bool create, struct index **out, char *why, size_t why_size);
 void		 index_close(struct index *x);
 
+/*
+ * A transaction in which a change failed cannot be committed, whether or not
+ * the caller looked at that change: index_commit returns the same error.  Then
+ * index_rollback is due.
+ */
 int		 index_begin(struct index *x);
 int		 index_commit(struct index *x);
 void		 index_rollback(struct index *x);
@@ -50,7 +56,7 @@ int		 index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn
 int		 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_dir(struct index *x, uint64_t dir_num, index_reg_fn *fn, void *arg);
-/* Those with a live version of that content (by 64 bits of the hash). */
+/* Those with a file in the store of that content (by 64 bits of the hash). */
 int		 index_regs_with_content(struct index *x, const struct hash *h, index_reg_fn *fn, void *arg);
 /* The number of registers with a live version, by directory. */
 int		 index_count_files(struct index *x, void (*fn)(void *arg, uint64_t dir_num, uint32_t files), void *arg);

@@ -370,28 +370,24 @@ make_way(struct view *v, struct disk_dir *up, const char *name)
 	}
 }
 
+/* Makes a directory; one that nobody told of and stands there already is taken. */
 static struct disk_dir *
-make_dir(struct view *v, struct disk_dir *up, const char *name, uint32_t mode)
+make_dir(struct view *v, struct disk_dir *up, const char *name)
 {
 	int fd = disk_fd(&v->r->disk, up);
 	struct disk_dir *dd;
 	struct stat st;
 
-	if (fd < 0)
-		return NULL;
-	if (mkdirat(fd, name, 0700) < 0 && errno != EEXIST) {
-		log_err("cannot make directory %s: %s", name, strerror(errno));
-		return NULL;
-	}
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
+	if (fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    (!S_ISDIR(st.st_mode) || disk_find(&v->r->disk, st.st_ino))) {
 		make_way(v, up, name);
 		fd = disk_fd(&v->r->disk, up);
-		if (fd < 0 || mkdirat(fd, name, 0700) < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-			log_err("cannot make directory %s: %s", name, strerror(errno));
-			return NULL;
-		}
 	}
-	(void)mode;
+	if (fd < 0 || (mkdirat(fd, name, 0700) < 0 && errno != EEXIST) ||
+	    fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
+		log_err("cannot make directory %s: %s", name, strerror(fd < 0 ? -fd : errno));
+		return NULL;
+	}
 	dd = disk_add(&v->r->disk, st.st_ino, up, name);
 	tell_moved(v->r, st.st_ino, 0, NULL, up->ino, name);
 	return dd;
@@ -445,7 +441,7 @@ update_dir(struct view *v, struct dir *d)
 	dd = choose(&f, up, d->at.name);
 	if (!dd) {
 		clear_name(v, up, d->at.name);
-		dd = make_dir(v, up, d->at.name, display_folder_mode(&f));
+		dd = make_dir(v, up, d->at.name);
 	} else if (dd->lifted || dd->up != up || strcmp(dd->name, d->at.name) != 0) {
 		clear_name(v, up, d->at.name);
 		rc = place_dir(v, dd, up, d->at.name);
@@ -460,6 +456,15 @@ update_dir(struct view *v, struct dir *d)
 	}
 	if (!dd)
 		return;
+	/* Who stood in it, and shows elsewhere now, needs another. */
+	for (size_t i = 0; i < dd->ids_len; i++) {
+		size_t j = 0;
+
+		while (j < f.len && f.ids[j] != dd->ids[i])
+			j++;
+		if (j == f.len)
+			add_dir(v, dd->ids[i]);
+	}
 	for (size_t i = 0; i < f.len; i++)
 		migrate(v, f.ids[i], dd);
 	apply_dir_attrs(v, dd, &f);

@@ -78,23 +78,50 @@ get_dot(const Sibfs__Wire__Dot *m, struct dot *out)
 	return 0;
 }
 
+static int
+by_dot(const void *a, const void *b)
+{
+	return dot_compare(*(const struct dot *)a, *(const struct dot *)b);
+}
+
+/*
+ * Sorts what begins with its dot, all at once: a peer must not keep us busy by
+ * an unkind order.  False if a dot is there twice.
+ */
+static bool
+sort_by_dot(void *all, size_t n, size_t size)
+{
+	const uint8_t *p = all;
+
+	if (n > 1)
+		qsort(all, n, size, by_dot);
+	for (size_t i = 1; i < n; i++)
+		if (by_dot(p + (i - 1) * size, p + i * size) == 0)
+			return false;
+	return true;
+}
+
 int
 wire_get_dots(Sibfs__Wire__Dot *const *dots, size_t n, struct vv *out)
 {
-	struct vv v = { 0 };
-	struct dot d;
+	struct vv v = { NULL, (uint32_t)n, (uint32_t)n };
+	int rc = 0;
 
 	if (n > WIRE_DOTS_MAX)
 		return -EBADMSG;
-	for (size_t i = 0; i < n; i++) {
-		if (get_dot(dots[i], &d) < 0 || vv_get(&v, d.id)) {
-			vv_fini(&v);
-			return -EBADMSG;
-		}
-		vv_raise(&v, d);
-	}
-	*out = v;
-	return 0;
+	if (n)
+		v.e = mem_resize(NULL, n, sizeof(*v.e));
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = get_dot(dots[i], &v.e[i]);
+	if (rc == 0 && !sort_by_dot(v.e, n, sizeof(*v.e)))
+		rc = -EBADMSG;
+	for (size_t i = 1; i < n && rc == 0; i++)
+		rc = v.e[i - 1].id == v.e[i].id ? -EBADMSG : 0;
+	if (rc < 0)
+		vv_fini(&v);
+	else
+		*out = v;
+	return rc;
 }
 
 int
@@ -137,7 +164,7 @@ get_version(const Sibfs__Wire__Version *m, struct version *out)
 	struct version v = { 0 };
 
 	if (get_dot(m->dot, &v.dot) < 0 || (m->kind != KIND_FILE && m->kind != KIND_SYMLINK) ||
-	    get_hash(&m->hash, &v.hash) < 0 || m->size > INT64_MAX)
+	    get_hash(&m->hash, &v.hash) < 0 || m->size > INT64_MAX || m->content.len > WIRE_CONTENT_MAX)
 		return -EBADMSG;
 	v.kind = (uint8_t)m->kind;
 	v.made = m->made;
@@ -184,20 +211,18 @@ wire_get_regval(const Sibfs__Wire__RegisterValue *m, struct regval *out)
 		return -EBADMSG;
 	if ((rc = wire_get_dots(m->ctx, m->n_ctx, &r.ctx)) < 0)
 		return rc;
+	if (m->n_versions)
+		r.v = mem_resize(NULL, m->n_versions, sizeof(*r.v));
 	for (size_t i = 0; i < m->n_versions && rc == 0; i++) {
-		struct version v;
-
-		rc = get_version(m->versions[i], &v);
-		if (rc < 0)
+		if ((rc = get_version(m->versions[i], &r.v[i])) < 0)
 			break;
+		r.len++;
 		/* A version that its own context does not know is nonsense. */
-		if (regval_find(&r, v.dot) || !vv_covers(&r.ctx, v.dot)) {
-			version_fini(&v);
+		if (!vv_covers(&r.ctx, r.v[i].dot))
 			rc = -EBADMSG;
-			break;
-		}
-		regval_add(&r, &v);
 	}
+	if (rc == 0 && !sort_by_dot(r.v, r.len, sizeof(*r.v)))
+		rc = -EBADMSG;
 	if (rc == 0)
 		rc = get_slots(m, &r);
 	if (rc < 0) {
@@ -265,7 +290,11 @@ get_dirval(struct state *s, const Sibfs__Wire__Directory *m, struct dirval *v)
 		if ((rc = get_dot(m->modes[i]->dot, &v->modes[v->modes_len++].dot)) < 0)
 			return rc;
 	}
-	return get_moves(s, m, v);
+	if ((rc = get_moves(s, m, v)) < 0)
+		return rc;
+	return sort_by_dot(v->live, v->live_len, sizeof(*v->live)) &&
+	    sort_by_dot(v->modes, v->modes_len, sizeof(*v->modes)) &&
+	    sort_by_dot(v->moves, v->moves_len, sizeof(*v->moves)) ? 0 : -EBADMSG;
 }
 
 int
@@ -316,6 +345,7 @@ wire_unpack_index_reg(const uint8_t *p, size_t len, struct reg *r)
 {
 	Sibfs__Wire__IndexRegister *m = sibfs__wire__index_register__unpack(NULL, len, p);
 	struct regval shown = { 0 }, pending = { 0 };
+	struct hash last;
 	int rc;
 
 	if (!m)
@@ -324,15 +354,19 @@ wire_unpack_index_reg(const uint8_t *p, size_t len, struct reg *r)
 	if (rc == 0 && m->pending)
 		rc = wire_get_regval(m->pending, &pending);
 	if (rc == 0 && m->last.len)
-		rc = get_hash(&m->last, &r->last);
+		rc = get_hash(&m->last, &last);
 	if (rc == 0)
 		rc = get_files(m, r);
 	if (rc < 0) {
 		regval_fini(&shown);
 		regval_fini(&pending);
+		while (r->files_len)
+			reg_file_forget(r, r->files[0].name);
 	} else {
 		r->shown = shown;
 		r->has_last = m->last.len > 0;
+		if (r->has_last)
+			r->last = last;
 		if (m->pending) {
 			r->pending = mem_alloc(sizeof(*r->pending));
 			*r->pending = pending;
