@@ -483,6 +483,36 @@ content_request(struct replica *r)
 	}
 }
 
+/* Does any register that asked for it still need it? */
+static bool
+still_wanted(struct replica *r, const struct want *w)
+{
+	for (size_t i = 0; i < w->waiters_len; i++) {
+		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
+		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
+
+		for (uint32_t j = 0; reg && reg->pending && j < reg->pending->len; j++)
+			if (hash_compare(&reg->pending->v[j].hash, &w->hash) == 0)
+				return true;
+	}
+	return false;
+}
+
+void
+content_retry(struct replica *r, bool all)
+{
+	struct want *w, *tmp;
+
+	HASH_ITER(hh, r->wants, w, tmp) {
+		if (!w->failed)
+			continue;
+		if (!still_wanted(r, w))
+			want_free(r, w);	/* newer content took its place */
+		else if (all)
+			w->failed = w->full = false;
+	}
+}
+
 uint64_t
 content_wanted(struct replica *r, uint64_t *bytes)
 {

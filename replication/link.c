@@ -1017,25 +1017,6 @@ link_start_round(struct link *l, uint64_t round)
 	send_subscribe(l, true, round);
 }
 
-static void
-round_settled(struct replica *r, void *arg)
-{
-	Sibfs__Wire__RoundDone m = SIBFS__WIRE__ROUND_DONE__INIT;
-	struct link *l;
-	FRAME(f, ROUND_DONE, &m);
-
-	f.round_done = &m;
-	DL_FOREACH(r->links, l)
-		if (l == arg && l->their_round) {
-			m.round = l->their_round;
-			m.error = (char *)(uintptr_t)"";
-			l->their_round = 0;
-			send_frame(l, &f, false);
-			link_pump(l);
-			return;
-		}
-}
-
 struct settled {
 	struct replica *r;
 	struct link *l;
@@ -1066,21 +1047,64 @@ when_settled(struct link *l, void (*fn)(struct replica *r, void *arg))
 	l->r->view->settle(l->r->view->ctx, settled_elsewhere, q);
 }
 
-static bool
-all_arrived(struct link *l)
+enum arrival { ARRIVING, ARRIVED, NO_ROOM };
+
+static enum arrival
+arrival_of(struct link *l)
 {
 	struct want *w, *tmp;
+	bool all = true;
 
-	HASH_ITER(hh, l->r->wants, w, tmp)
-		if (!w->failed && w->from == l->id)
-			return false;
-	return true;
+	HASH_ITER(hh, l->r->wants, w, tmp) {
+		if (w->from != l->id)
+			continue;
+		if (w->full)
+			return NO_ROOM;
+		all &= w->failed;
+	}
+	return all ? ARRIVED : ARRIVING;
+}
+
+static void
+send_round_done(struct link *l, const char *error)
+{
+	Sibfs__Wire__RoundDone m = SIBFS__WIRE__ROUND_DONE__INIT;
+	FRAME(f, ROUND_DONE, &m);
+
+	f.round_done = &m;
+	m.round = l->their_round;
+	m.error = (char *)(uintptr_t)error;
+	l->their_round = 0;
+	send_frame(l, &f, false);
+	link_pump(l);
+}
+
+static void
+round_settled(struct replica *r, void *arg)
+{
+	struct link *l;
+
+	DL_FOREACH(r->links, l)
+		if (l == arg && l->their_round) {
+			send_round_done(l, "");
+			return;
+		}
 }
 
 void
 link_check_round(struct link *l)
 {
-	if (l->round && l->round_in && !l->round_sent && all_arrived(l)) {
+	enum arrival a = (l->round && l->round_in) || (l->their_round && l->their_round_in) ? arrival_of(l) : ARRIVING;
+
+	if (a == NO_ROOM && l->round && l->round_in) {
+		uint64_t round = l->round;
+
+		l->round = 0;
+		control_round_done(l->r, round, "no room on this end for all that it sends");
+	}
+	if (a == NO_ROOM && l->their_round && l->their_round_in)
+		send_round_done(l, "no room there for all that was sent");
+	if (l->round && l->round_in && !l->round_sent && a == ARRIVED) {
 		Sibfs__Wire__Round m = SIBFS__WIRE__ROUND__INIT;
 		FRAME(f, ROUND, &m);
 
@@ -1089,7 +1113,7 @@ link_check_round(struct link *l)
 		m.round = l->round;
 		send_frame(l, &f, false);
 	}
-	if (l->their_round && l->their_round_in && all_arrived(l)) {
+	if (l->their_round && l->their_round_in && a == ARRIVED) {
 		l->their_round_in = false;
 		when_settled(l, round_settled);
 	}
@@ -1108,6 +1132,21 @@ round_done_here(struct replica *r, void *arg)
 			control_round_done(r, round, NULL);
 			return;
 		}
+}
+
+static void
+get_round_done(struct link *l, const Sibfs__Wire__RoundDone *m)
+{
+	uint64_t round = l->round;
+
+	if (m->round != round)
+		return;
+	if (*m->error) {
+		l->round = 0;
+		control_round_done(l->r, round, m->error);
+	} else {
+		when_settled(l, round_done_here);
+	}
 }
 
 /* ---- receiving messages ---- */
@@ -1342,13 +1381,13 @@ dispatch(struct link *l, Frame **fp)
 	case SIBFS__WIRE__FRAME__WHAT_GONE:
 		if (want_by_id(l, f->gone->id))
 			content_failed(l->r, want_by_id(l, f->gone->id));
+		content_retry(l->r, false);
 		link_check_round(l);
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_ROUND:
 		return get_round(l, f->round);
 	case SIBFS__WIRE__FRAME__WHAT_ROUND_DONE:
-		if (f->round_done->round == l->round)
-			when_settled(l, round_done_here);
+		get_round_done(l, f->round_done);
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_BYE:
 		link_close(l, strcmp(f->bye->why, ALREADY) == 0 ? "connecting" : "refused", f->bye->why);

@@ -24,6 +24,7 @@
 
 #define TICK_MS 1000
 #define DEFERRED_MS 30
+#define RETRY_WANTS_MS 3000
 #define CACHE_REGS 50000
 #define JOURNAL_MAX (4u << 20)
 
@@ -357,11 +358,10 @@ work(struct replica *r)
 			link_changed(r);
 		}
 	}
-	if (r->retry_wants_ms && replica_now_ms() >= r->retry_wants_ms) {
-		r->retry_wants_ms = 0;
+	if (r->wants && replica_now_ms() >= r->retry_wants_ms) {
+		r->retry_wants_ms = replica_now_ms() + RETRY_WANTS_MS;
 		r->receiver_full = false;
-		for (struct want *w = r->wants; w; w = w->hh.next)
-			w->failed = w->failed && !w->full;
+		content_retry(r, true);
 	}
 	content_request(r);
 	trim_journal(r);

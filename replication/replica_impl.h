@@ -248,6 +248,8 @@ void		 content_received(struct replica *r, struct want *w, uint64_t offset, cons
 void		 content_failed(struct replica *r, struct want *w);
 void		 content_drop_link(struct replica *r, struct link *l);
 void		 content_request(struct replica *r);
+/* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
+void		 content_retry(struct replica *r, bool all);
 void		 content_load(struct replica *r);
 void		 content_to_trash(struct replica *r, int dirfd, const char *name, const char *as);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);

@@ -246,6 +246,18 @@ collect_name(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
+/* A directory came to or left a name: files of that name may show otherwise. */
+static void
+touch_name(struct view *v, const struct disk_dir *up, const char *name)
+{
+	for (size_t i = 0; up && i < up->ids_len; i++) {
+		struct reg *reg = state_reg(v->r->s, up->ids[i], name, false);
+
+		if (reg)
+			state_touch_reg(v->r->s, reg);
+	}
+}
+
 static int
 lift_dir(struct view *v, struct disk_dir *dd)
 {
@@ -259,6 +271,7 @@ lift_dir(struct view *v, struct disk_dir *dd)
 	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0)
 		return fd < 0 ? fd : -errno;
 	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
+	touch_name(v, dd->up, dd->name);
 	dd->lifted = true;
 	return 0;
 }
@@ -350,6 +363,8 @@ place_dir(struct view *v, struct disk_dir *dd, struct disk_dir *up, const char *
 	if (rc < 0)
 		return rc;
 	tell_moved(v->r, dd->ino, lifted ? 0 : dd->up->ino, lifted ? NULL : dd->name, up->ino, name);
+	if (!lifted)
+		touch_name(v, dd->up, dd->name);
 	disk_place(dd, up, name);
 	return 0;
 }
@@ -489,13 +504,8 @@ update_dirs(struct view *v)
 
 		v->dirs.d[i] = NULL;
 		update_dir(v, d);
-		/* The names that it took or left may belong to files. */
-		if (d->at.up) {
-			struct reg *reg = state_reg(s, d->at.up, d->at.name, false);
-
-			if (reg)
-				state_touch_reg(s, reg);
-		}
+		if (d->at.up)
+			touch_name(v, disk_of(d->at.up), d->at.name);
 	}
 }
 

@@ -194,9 +194,10 @@ add_opts(struct request *q, const char *opts)
 	q->fuse_opts = all;
 }
 
-/* An absolute path without symbolic links; dead mounts on it are cleared. */
+/* An absolute path without symbolic links; dead mounts on it are cleared.  NULL
+ * with the exit status in *status; missing is that of no such directory. */
 static char *
-resolve_directory(const char *path, int *status)
+resolve_directory(const char *path, enum cli_exit missing, int *status)
 {
 	struct stat st;
 	char *real;
@@ -210,8 +211,8 @@ resolve_directory(const char *path, int *status)
 	if (real != NULL && stat(real, &st) == 0 && S_ISDIR(st.st_mode))
 		return real;
 	*status = real == NULL ?
-	    cli_fail(CLI_NO_STORE, "cannot open %s: %s", path, strerror(errno)) :
-	    cli_fail(CLI_NO_STORE, "%s is not a directory", path);
+	    cli_fail(missing, "cannot open %s: %s", path, strerror(errno)) :
+	    cli_fail(missing, "%s is not a directory", path);
 	free(real);
 	return NULL;
 }
@@ -246,7 +247,7 @@ check(const struct request *q)
 	if (is_mounted(q->store))
 		return cli_fail(CLI_BUSY, "already mounted at %s", q->store);
 	if (is_mounted(q->mountpoint))
-		return cli_fail(CLI_BUSY, "another store is already mounted at %s", q->mountpoint);
+		return cli_fail(CLI_BUSY, "a store is already mounted at %s", q->mountpoint);
 	if (access("/dev/fuse", F_OK) < 0)
 		return cli_fail(CLI_FAILED, "/dev/fuse is missing: load the fuse module (modprobe fuse), "
 		    "or give the container the device");
@@ -290,9 +291,9 @@ cmd_mount(int argc, char **argv)
 		free(q.fuse_opts);
 		return cli_usage("mount", "mount takes a STORE and perhaps a MOUNTPOINT");
 	}
-	q.store = resolve_directory(argv[optind], &rc);
+	q.store = resolve_directory(argv[optind], CLI_NO_STORE, &rc);
 	if (q.store != NULL)
-		q.mountpoint = resolve_directory(argv[argc - 1], &rc);
+		q.mountpoint = resolve_directory(argv[argc - 1], CLI_FAILED, &rc);
 	if (q.mountpoint != NULL)
 		rc = mount_request(&q);
 	free(q.store);

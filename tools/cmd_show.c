@@ -304,7 +304,7 @@ parse(int argc, char **argv, const char **path, bool *json)
 static int
 show(int argc, char **argv, void (*print)(const json_t *), bool (*differs)(const json_t *))
 {
-	const char *path;
+	const char *path = NULL;
 	bool json, different;
 	json_t *report;
 	int rc;

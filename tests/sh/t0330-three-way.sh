@@ -35,7 +35,7 @@ for n in laptop desktop server; do
 	is "$n shows three versions" "$(names $n/mnt)" "f f.conflict-desktop f.conflict-laptop"
 	is "$n shows each with its content" "$(cat $n/mnt/f $n/mnt/f.conflict-desktop $n/mnt/f.conflict-laptop | paste -sd' ')" \
 		"from-server from-desktop from-laptop"
-	is "$n lists one conflict of three" "$(conflict_names $n)" "f: f f.conflict-desktop f.conflict-laptop"
+	is "$n lists one conflict of three" "$(conflict_names $n)" "f: f f.conflict-laptop f.conflict-desktop"
 done
 is "the vectors are the same everywhere" "$(vv laptop/mnt/f) $(vv desktop/mnt/f)" "$(vv server/mnt/f) $(vv server/mnt/f)"
 is "and know all three" "$(vv laptop/mnt/f | tr ',' '\n' | cut -d: -f1 | paste -sd' ')" "desktop laptop server"

@@ -55,7 +55,7 @@ bad() {
 bad unreachable unreachable '.'
 bad nohost unreachable 'nohost.invalid'
 bad nokey refused '[Kk]ey|[Aa]uth'
-bad changedkey refused '[Cc]hange|differ|match'
+bad changedkey refused '[Cc]hange|CHANGED|differ|match'
 bad unknownkey refused '[Uu]nknown|not known|known_hosts'
 bad otherset refused '[Ss]et'
 bad nopath refused '.'
