@@ -123,17 +123,22 @@ pull_far(struct pump *p)
 	return false;
 }
 
+/*
+ * Reads only what has come already, and asks for as much as pull_far does:
+ * libssh2 widens the window by the length that is asked for, and a widening
+ * that is begun with one length (while keys are exchanged) and finished with
+ * another loses data.
+ */
 static bool
 pull_stderr(struct pump *p)
 {
-	char buf[1024];
 	ssize_t n;
 
-	if (!may(p, CALL_READ_ERR))
+	if (!is_empty(&p->down) || !may(p, CALL_READ_ERR) || !libssh2_poll_channel_read(p->channel, 1))
 		return false;
-	n = after(p, CALL_READ_ERR, libssh2_channel_read_stderr(p->channel, buf, sizeof(buf)));
+	n = after(p, CALL_READ_ERR, libssh2_channel_read_stderr(p->channel, p->down.bytes, BUFFER_BYTES));
 	if (n > 0)
-		lastline_feed(&p->said, buf, (size_t)n);
+		lastline_feed(&p->said, p->down.bytes, (size_t)n);
 	return n > 0;
 }
 

@@ -31,7 +31,7 @@ is "gives the mount point back" "$(cat over/mnt/covered)" covered
 
 "$SIBFS" mount "$s" "$T/over/mnt" -f </dev/null >f.log 2>&1 &
 pid=$!
-within 10 "-f mounts" mounted over
+within 10 "-f mounts" "mounted over"
 ok "and stays in the foreground" kill -0 $pid
 kill -TERM $pid
 wait $pid
