@@ -70,6 +70,17 @@ get32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+/* The number of the frame is in it: a lost frame is noticed as a damaged one is. */
+static uint32_t
+checksum(uint32_t number, uint8_t flags, const uint8_t *p, size_t len)
+{
+	uint8_t head[5];
+
+	put32(head, number);
+	head[4] = flags;
+	return (uint32_t)crc32(crc32(0, head, sizeof(head)), p, (uInt)len);
+}
+
 /* Does its start shrink by a tenth? */
 static bool
 is_worth(const uint8_t *p, size_t len)
@@ -87,7 +98,7 @@ frame_put(struct bytes *out, const Sibfs__Wire__Frame *m, bool compress)
 	size_t len = sibfs__wire__frame__get_packed_size(m);
 	uint8_t header[FRAME_HEADER], *p, *packed = NULL;
 	uLongf n;
-	uLong crc;
+	uint32_t crc;
 
 	if (len > FRAME_MAX)
 		return -EMSGSIZE;
@@ -107,9 +118,9 @@ frame_put(struct bytes *out, const Sibfs__Wire__Frame *m, bool compress)
 		}
 	}
 	free(packed);
-	crc = crc32(crc32(0, header + 4, 1), p, (uInt)len);
+	crc = checksum(out->frames++, header[4], p, len);
 	put32(header, (uint32_t)len);
-	put32(header + 5, (uint32_t)crc);
+	put32(header + 5, crc);
 	bytes_add(out, header, sizeof(header));
 	bytes_add(out, p, len);
 	free(p);
@@ -152,9 +163,9 @@ frame_get(struct bytes *in, Sibfs__Wire__Frame **out)
 		return -EMSGSIZE;
 	if (in->len < FRAME_HEADER + len)
 		return 0;
-	if (p[4] & ~FLAG_DEFLATED ||
-	    crc32(crc32(0, p + 4, 1), p + FRAME_HEADER, (uInt)len) != get32(p + 5))
+	if (p[4] & ~FLAG_DEFLATED || checksum(in->frames, p[4], p + FRAME_HEADER, len) != get32(p + 5))
 		return -EBADMSG;
+	in->frames++;
 	if (p[4] & FLAG_DEFLATED) {
 		rc = inflate_payload(p + FRAME_HEADER, len, &plain, &plain_len);
 		if (rc < 0)

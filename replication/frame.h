@@ -3,7 +3,8 @@
  *
  *	length	4 bytes, big-endian, of what follows the checksum
  *	flags	1 byte; bit 0: deflated (zlib)
- *	crc	4 bytes, big-endian, CRC-32 over flags and payload as sent
+ *	crc	4 bytes, big-endian, CRC-32 over the frame's number (4 bytes,
+ *		big-endian, from 0, each direction by itself), flags, payload as sent
  *	payload	a wire.Frame; deflated: its plain length (4 bytes,
  *		big-endian), then the zlib stream
  *
@@ -27,6 +28,7 @@
 struct bytes {
 	uint8_t *p;
 	size_t start, len, cap;	/* the bytes are p[start .. start + len) */
+	uint32_t frames;	/* that went in or came out */
 };
 
 void		 bytes_add(struct bytes *b, const void *p, size_t n);

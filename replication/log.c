@@ -107,8 +107,7 @@ put_prefix(char *line, size_t size, enum log_level level)
 	size_t n;
 
 	if (log_path == NULL)
-		return (size_t)snprintf(line, size, "sibfs: %s",
-		    level <= LOG_WARN ? level == LOG_ERROR ? "" : "warning: " : "");
+		return (size_t)snprintf(line, size, "sibfs: %s", level == LOG_WARN ? "warning: " : "");
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &tm);
 	n = strftime(line, size, "%Y-%m-%d %H:%M:%S", &tm);

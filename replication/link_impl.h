@@ -1,0 +1,163 @@
+/*
+ * The insides of a link, shared by link.c and the link_*.c.
+ */
+#ifndef SIBFS_LINK_IMPL_H
+#define SIBFS_LINK_IMPL_H
+
+#include "replication/frame.h"
+#include "replication/replica_impl.h"
+#include "replication/take.h"
+#include "replication/wire.h"
+
+#define OUT_HIGH (1u << 20)	/* no more is queued above this */
+#define IN_CHUNK (256u << 10)
+#define BATCH_ROWS 200
+#define BATCH_BYTES (512u << 10)
+#define INLINE_MAX (32u << 10)
+#define DATA_BLOCK (128u << 10)
+#define OFFER_MAX 10000
+#define SILENCE_MS 60000
+#define PING_MS 15000
+#define ACK_MS 500
+#define ROUNDS_MAX 8
+#define ALREADY "already connected"
+
+typedef Sibfs__Wire__Frame Frame;
+
+/* Content that the peer asked for. */
+struct serving {
+	struct serving *prev, *next;
+	uint64_t id, size, offset;
+	int fd;
+};
+
+/* A row that the peer is to be sent. */
+struct row {
+	struct dir *dir;
+	char *name;		/* NULL: the directory itself */
+	uint64_t seq;
+};
+
+/* A directory that the peer was sent, as of which change. */
+struct told {
+	UT_hash_handle hh;
+	uint64_t num, seq;
+};
+
+struct dirs {
+	Sibfs__Wire__Directory **d;
+	size_t len;
+	size_t bytes;
+};
+
+/* Runs on the replica's thread, with the link as its argument (which may have
+ * gone by then). */
+typedef void link_later_fn(struct replica *r, void *arg);
+
+struct link {
+	struct link *prev, *next;
+	struct replica *r;
+	struct peer *peer;
+	int fd;
+	bool dialer, read_only;
+	bool greeted;			/* their Hello came */
+	bool peer_paused;
+	bool closing;
+	void (*closed_fn)(void *arg);
+	void *closed_arg;
+	struct bytes in, out;
+	int64_t heard_ms, pinged_ms;
+
+	/* What they are like. */
+	uint64_t id, epoch;
+
+	/* Sending: what they asked for. */
+	bool subscribed;		/* until one watermark, or for good */
+	bool continuous;
+	uint64_t due[ROUNDS_MAX];	/* rounds whose watermark is owed, news or not */
+	unsigned due_len;
+	bool barrier_wait;		/* until all that programs closed was told */
+	uint64_t sent_seq;		/* all up to here was sent */
+	uint64_t window;		/* end of the window under way; 0: none */
+	unsigned pass;			/* 0: what lives; 1: what was removed */
+	uint64_t pass_seq;
+	bool news;			/* something was sent since the last watermark */
+	struct vv know;			/* theirs, as far as we know */
+	struct told *told;
+	unsigned members_sent;
+	struct serving *serving;
+
+	/* Offers of directories that nobody has heard of. */
+	char **offered;
+	size_t offered_len;
+	bool offer_out;			/* ours waits for an answer */
+	Frame *offer_in;		/* theirs waits for ours to be answered */
+
+	/* Receiving. */
+	bool asked;			/* we subscribed, continuously */
+	struct reg_list taken;		/* since the last look at the view */
+	bool taken_dirs;
+	uint64_t round;			/* that we began: 0 none */
+	bool round_in;			/* their watermark for it came */
+	bool round_sent;		/* we told them to do theirs */
+	uint64_t their_round;		/* that they began, and we are to answer */
+	bool their_round_in;
+	uint64_t acked_wanted;		/* what we told last */
+	int64_t acked_ms;
+};
+
+#define FRAME(f, kind, m)								\
+	Frame f = SIBFS__WIRE__FRAME__INIT;						\
+	f.what_case = SIBFS__WIRE__FRAME__WHAT_##kind;					\
+	(void)(m)
+
+/* ---- link_messages.c ---- */
+
+void		 link_ack_news(struct link *l);
+void		 link_send_frame(struct link *l, const Frame *f, bool compress);
+void		 link_free_dots(Sibfs__Wire__Dot **dots, size_t n);
+void		 link_send_hello(struct link *l);
+void		 link_send_bye(struct link *l, const char *why);
+struct progress	*link_progress_of(struct replica *r, uint64_t id);
+void		 link_send_subscribe(struct link *l, bool once, uint64_t round);
+void		 link_send_ack(struct link *l);
+void		 link_send_watermark(struct link *l);
+
+/* ---- link_offer.c ---- */
+
+void		 link_forget_offer(struct link *l);
+bool		 link_send_offer(struct link *l);
+int		 link_get_offer(struct link *l, Frame **f);
+int		 link_get_answer(struct link *l, const Sibfs__Wire__Answer *m);
+
+/* ---- link_dirs.c ---- */
+
+void		 link_add_dir(struct link *l, struct dirs *out, struct dir *d, bool news_only);
+void		 link_free_dirs(struct dirs *out);
+int		 link_take_dirs(struct link *l, Sibfs__Wire__Directory *const *list, size_t n, const struct vv *know);
+
+/* ---- link_send.c ---- */
+
+void		 link_pump_changes(struct link *l);
+
+/* ---- link_content.c ---- */
+
+int		 link_get_want(struct link *l, const Sibfs__Wire__Want *m);
+void		 link_stop_serving(struct link *l, struct serving *v);
+void		 link_pump_content(struct link *l);
+struct want	*link_want_by_id(struct link *l, uint64_t id);
+
+/* ---- link_take.c ---- */
+
+void		 link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n);
+void		 link_settle_taken(struct link *l);
+int		 link_get_batch(struct link *l, const Sibfs__Wire__Batch *m);
+int		 link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m);
+
+/* ---- link_round.c ---- */
+
+void		*link_later(struct link *l, link_later_fn *fn);
+void		 link_later_run(void *arg);
+void		 link_get_round_done(struct link *l, const Sibfs__Wire__RoundDone *m);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * Messages that a link sends by itself: greeting, asking, acknowledging.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "replication/link_impl.h"
+
+void
+link_send_frame(struct link *l, const Frame *f, bool compress)
+{
+	if (!l->closing && frame_put(&l->out, f, compress) < 0)
+		link_close(l, "refused", "a message would be too large");
+}
+
+void
+link_free_dots(Sibfs__Wire__Dot **dots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(dots[i]);
+	free(dots);
+}
+
+void
+link_send_hello(struct link *l)
+{
+	Sibfs__Wire__Hello m = SIBFS__WIRE__HELLO__INIT;
+	const struct settings_peer *sp = l->peer ? peers_settings(l->r, l->peer) : NULL;
+	Sibfs__Wire__Member *all = mem_resize(NULL, HASH_COUNT(l->r->members) + 1, sizeof(*all));
+	Sibfs__Wire__Member **list = mem_resize(NULL, HASH_COUNT(l->r->members) + 1, sizeof(*list));
+	struct member *x, *tmp;
+	FRAME(f, HELLO, &m);
+
+	f.hello = &m;
+	m.protocol = WIRE_PROTOCOL;
+	m.set = l->r->set;
+	m.node = l->r->node;
+	m.id = l->r->s->self;
+	m.empty = l->r->s->counter == 0 && l->r->s->know.len == 0;
+	m.join = sp && sp->join;
+	m.epoch = l->r->epoch;
+	m.paused = l->peer && peers_paused(l->r, l->peer);
+	HASH_ITER(hh, l->r->members, x, tmp) {
+		sibfs__wire__member__init(&all[m.n_members]);
+		all[m.n_members].id = x->id;
+		all[m.n_members].node = x->node;
+		list[m.n_members] = &all[m.n_members];
+		m.n_members++;
+	}
+	m.members = list;
+	link_send_frame(l, &f, false);
+	free(all);
+	free(list);
+}
+
+void
+link_send_bye(struct link *l, const char *why)
+{
+	Sibfs__Wire__Bye m = SIBFS__WIRE__BYE__INIT;
+	FRAME(f, BYE, &m);
+
+	f.bye = &m;
+	m.why = (char *)(uintptr_t)why;
+	frame_put(&l->out, &f, false);
+}
+
+struct progress *
+link_progress_of(struct replica *r, uint64_t id)
+{
+	struct progress *p;
+
+	HASH_FIND(hh, r->progress, &id, sizeof(id), p);
+	return p;
+}
+
+void
+link_send_subscribe(struct link *l, bool once, uint64_t round)
+{
+	Sibfs__Wire__Subscribe m = SIBFS__WIRE__SUBSCRIBE__INIT;
+	struct progress *p = link_progress_of(l->r, l->id);
+	FRAME(f, SUBSCRIBE, &m);
+
+	f.subscribe = &m;
+	m.epoch = p ? p->epoch : 0;
+	m.since = p && p->epoch == l->epoch ? p->seq : 0;
+	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	m.once = once;
+	m.round = round;
+	link_send_frame(l, &f, false);
+	link_free_dots(m.know, m.n_know);
+}
+
+void
+link_send_ack(struct link *l)
+{
+	Sibfs__Wire__Ack m = SIBFS__WIRE__ACK__INIT;
+	struct progress *p = link_progress_of(l->r, l->id);
+	FRAME(f, ACK, &m);
+
+	f.ack = &m;
+	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	m.seq = p ? p->seq : 0;
+	m.wanted = content_wanted(l->r, &m.wanted_bytes);
+	l->acked_wanted = m.wanted;
+	l->acked_ms = replica_now_ms();
+	link_send_frame(l, &f, false);
+	link_free_dots(m.know, m.n_know);
+}
+
+/* Content that came in is worth telling: at once when all is here. */
+void
+link_ack_news(struct link *l)
+{
+	uint64_t bytes, wanted = content_wanted(l->r, &bytes);
+
+	if (wanted != l->acked_wanted && (wanted == 0 || replica_now_ms() - l->acked_ms > ACK_MS))
+		link_send_ack(l);
+}
+
+void
+link_send_watermark(struct link *l)
+{
+	Sibfs__Wire__Watermark m = SIBFS__WIRE__WATERMARK__INIT;
+	FRAME(f, WATERMARK, &m);
+
+	f.watermark = &m;
+	m.seq = l->sent_seq;
+	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	m.round = l->due_len ? l->due[--l->due_len] : 0;
+	m.once = m.round != 0;
+	m.epoch = l->r->epoch;
+	link_send_frame(l, &f, false);
+	link_free_dots(m.know, m.n_know);
+	l->news = false;
+	if (!l->continuous && !l->due_len)
+		l->subscribed = false;
+}

@@ -1,0 +1,197 @@
+/*
+ * Offers: before a replica first tells of directories that nobody has heard of
+ * yet, it asks whether the peer shows others under their names, and lets them
+ * be those.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "replication/link_impl.h"
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void
+link_forget_offer(struct link *l)
+{
+	for (size_t i = 0; i < l->offered_len; i++)
+		free(l->offered[i]);
+	free(l->offered);
+	l->offered = NULL;
+	l->offered_len = 0;
+}
+
+/* Offers what nobody has heard of, if anything.  True: an answer is awaited. */
+bool
+link_send_offer(struct link *l)
+{
+	Sibfs__Wire__Offer m = SIBFS__WIRE__OFFER__INIT;
+	struct dir *d, *tmp;
+	FRAME(f, OFFER, &m);
+
+	if (l->offer_out)
+		return true;
+	if (!l->r->s->untold)
+		return false;
+	link_forget_offer(l);
+	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
+		if (l->offered_len == OFFER_MAX || !take_may_offer(l->r->s, d))
+			continue;
+		l->offered = mem_resize(l->offered, l->offered_len + 1, sizeof(*l->offered));
+		l->offered[l->offered_len++] = take_path(d);
+	}
+	if (!l->offered_len) {
+		take_told(l->r->s);
+		return false;
+	}
+	qsort(l->offered, l->offered_len, sizeof(*l->offered), by_text);
+	f.offer = &m;
+	m.n_paths = l->offered_len;
+	m.paths = mem_resize(NULL, l->offered_len, sizeof(*m.paths));
+	for (size_t i = 0; i < l->offered_len; i++)
+		m.paths[i] = (ProtobufCBinaryData){ strlen(l->offered[i]), (uint8_t *)l->offered[i] };
+	m.first = l->offer_in != NULL;
+	l->offer_out = true;
+	link_send_frame(l, &f, true);
+	free(m.paths);
+	return true;
+}
+
+static void
+answer_offer(struct link *l, const Sibfs__Wire__Offer *in)
+{
+	Sibfs__Wire__Answer m = SIBFS__WIRE__ANSWER__INIT;
+	struct dirs above = { 0 };
+	FRAME(f, ANSWER, &m);
+
+	f.answer = &m;
+	m.index = mem_resize(NULL, in->n_paths + 1, sizeof(*m.index));
+	m.dirs = mem_resize(NULL, in->n_paths + 1, sizeof(*m.dirs));
+	for (size_t i = 0; i < in->n_paths; i++) {
+		char *path = mem_alloc(in->paths[i].len + 1);
+		struct dir *d;
+
+		memcpy(path, in->paths[i].data, in->paths[i].len);
+		d = take_answer(l->r->s, path);
+		free(path);
+		if (!d)
+			continue;
+		/* A peer has heard of it now: it keeps its identity. */
+		if (d->told != DIR_TOLD) {
+			d->told = DIR_TOLD;
+			l->r->s->untold--;
+			state_dir_noted(l->r->s, d);
+		}
+		link_add_dir(l, &above, d->birth.up, true);
+		for (uint32_t j = 0; j < d->val.moves_len; j++) {
+			link_add_dir(l, &above, d->val.moves[j].to.up, true);
+			link_add_dir(l, &above, d->val.moves[j].from.up, true);
+		}
+		m.index[m.n_index++] = (uint32_t)i;
+		m.dirs[m.n_dirs++] = wire_directory(d);
+	}
+	m.above = above.d;
+	m.n_above = above.len;
+	replica_commit(l->r);
+	link_send_frame(l, &f, true);
+	for (size_t i = 0; i < m.n_dirs; i++)
+		sibfs__wire__directory__free_unpacked(m.dirs[i], NULL);
+	free(m.dirs);
+	free(m.index);
+	link_free_dirs(&above);
+}
+
+int
+link_get_offer(struct link *l, Frame **f)
+{
+	Sibfs__Wire__Offer *in = (*f)->offer;
+
+	if (in->n_paths > OFFER_MAX)
+		return -EBADMSG;
+	/* Ours goes first: what we adopt may be what they offer. */
+	if (!l->offer_out && !l->offer_in && l->r->s->untold) {
+		l->offer_in = *f;
+		*f = NULL;
+		if (link_send_offer(l))
+			return 0;
+		*f = l->offer_in;
+		l->offer_in = NULL;
+	} else if (l->offer_out && !in->first && l->r->s->self > l->id && !l->offer_in) {
+		l->offer_in = *f;	/* both at once: theirs waits */
+		*f = NULL;
+		return 0;
+	}
+	answer_offer(l, in);
+	return 0;
+}
+
+/* One directory that they show where ours, unheard of, stands. */
+static int
+adopt(struct link *l, const char *path, const Sibfs__Wire__Directory *m)
+{
+	struct state *s = l->r->s;
+	struct dirval val;
+	struct place birth, place;
+	struct disk_dir *dd;
+	struct dir *d;
+	uint32_t k;
+	bool news;
+	int rc = wire_get_directory(s, m, &birth, &k, &val);
+
+	if (rc == -ENOENT)
+		return 0;		/* what is above it is not shown alike */
+	if (rc < 0)
+		return rc;
+	place = birth;
+	for (uint32_t i = 0; i < val.moves_len; i++) {
+		struct dir probe = { .birth = birth, .val = val };
+
+		place = dir_place(&probe);
+	}
+	if (take_adopt(s, path, birth, k, place)) {
+		d = take_dir(s, birth, k, &val, NULL, &news);
+		dd = disk_of(d);
+		if (dd)
+			disk_mark_dir(l->r, dd);
+	}
+	free(birth.name);
+	dirval_fini(&val);
+	return 0;
+}
+
+int
+link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
+{
+	int rc;
+
+	if (!l->offer_out || m->n_index != m->n_dirs)
+		return -EBADMSG;
+	if ((rc = link_take_dirs(l, m->above, m->n_above, NULL)) < 0)
+		return rc;
+	for (size_t i = 0; i < m->n_index; i++) {
+		if (m->index[i] >= l->offered_len)
+			return -EBADMSG;
+		if ((rc = adopt(l, l->offered[m->index[i]], m->dirs[i])) < 0)
+			return rc;
+	}
+	link_forget_offer(l);
+	l->offer_out = false;
+	take_told(l->r->s);
+	replica_commit(l->r);
+	if (l->offer_in) {
+		answer_offer(l, l->offer_in->offer);
+		sibfs__wire__frame__free_unpacked(l->offer_in, NULL);
+		l->offer_in = NULL;
+	}
+	return 0;
+}

@@ -1,0 +1,237 @@
+/*
+ * Sending changes: in windows over the sequence of changes, what lives first and
+ * what was removed last, with a watermark once all was sent.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "replication/link_impl.h"
+
+struct row_list {
+	struct link *l;
+	struct row rows[BATCH_ROWS];
+	size_t len;
+};
+
+static int
+collect_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct row_list *q = arg;
+	struct row *row;
+
+	if (seq > q->l->window || q->len == BATCH_ROWS)
+		return 1;
+	row = &q->rows[q->len];
+	row->dir = state_dir_num(q->l->r->s, dir_num);
+	row->name = mem_str(name);
+	row->seq = seq;
+	q->len++;
+	return 0;
+}
+
+/* Small content comes along with its version, to save a round trip. */
+static size_t
+put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < m->value->n_versions; i++) {
+		Sibfs__Wire__Version *v = m->value->versions[i];
+		struct dot d = { v->dot->id, v->dot->n };
+		struct hash h;
+		uint64_t size;
+		int fd;
+
+		if (vv_covers(&l->know, d) || v->size > INLINE_MAX || v->hash.len != sizeof(h.b))
+			continue;
+		memcpy(h.b, v->hash.data, sizeof(h.b));
+		if (v->kind == KIND_SYMLINK && disk_of(reg->dir)) {
+			char target[4096];
+			int dirfd = disk_fd(&l->r->disk, disk_of(reg->dir));
+
+			for (uint32_t j = 0; j < reg->files_len && dirfd >= 0; j++) {
+				ssize_t n;
+
+				if (hash_compare(&reg->files[j].hash, &h) != 0)
+					continue;
+				n = readlinkat(dirfd, reg->files[j].name, target, sizeof(target));
+				if (n <= 0)
+					continue;
+				v->content.data = mem_dup(target, (size_t)n);
+				v->content.len = (size_t)n;
+				v->has_content = true;
+				bytes += (size_t)n;
+				break;
+			}
+			continue;
+		}
+		fd = content_open(l->r, &h, &size);
+		if (fd < 0)
+			continue;
+		if (size == v->size) {
+			uint8_t *p = mem_alloc(size + 1);
+			ssize_t n = pread(fd, p, size, 0);
+
+			if (n == (ssize_t)size) {
+				v->content.data = p;
+				v->content.len = size;
+				v->has_content = true;
+				bytes += size;
+			} else {
+				free(p);
+			}
+		}
+		close(fd);
+	}
+	return bytes;
+}
+
+struct batch {
+	struct dirs dirs;
+	Sibfs__Wire__Register **regs;
+	size_t regs_len;
+	size_t bytes;
+};
+
+static void
+send_batch(struct link *l, struct batch *b)
+{
+	Sibfs__Wire__Batch m = SIBFS__WIRE__BATCH__INIT;
+	Sibfs__Wire__Member *all = NULL, **list = NULL;
+	struct member *x, *tmp;
+	FRAME(f, BATCH, &m);
+
+	if (b->dirs.len || b->regs_len) {
+		f.batch = &m;
+		wire_dots(&l->r->s->know, &m.know, &m.n_know);
+		m.dirs = b->dirs.d;
+		m.n_dirs = b->dirs.len;
+		m.regs = b->regs;
+		m.n_regs = b->regs_len;
+		if (l->members_sent != HASH_COUNT(l->r->members)) {
+			all = mem_resize(NULL, HASH_COUNT(l->r->members), sizeof(*all));
+			list = mem_resize(NULL, HASH_COUNT(l->r->members), sizeof(*list));
+			HASH_ITER(hh, l->r->members, x, tmp) {
+				sibfs__wire__member__init(&all[m.n_members]);
+				all[m.n_members].id = x->id;
+				all[m.n_members].node = x->node;
+				list[m.n_members] = &all[m.n_members];
+				m.n_members++;
+			}
+			m.members = list;
+			l->members_sent = HASH_COUNT(l->r->members);
+		}
+		link_send_frame(l, &f, true);
+		link_free_dots(m.know, m.n_know);
+		l->news = true;
+	}
+	free(all);
+	free(list);
+	link_free_dirs(&b->dirs);
+	for (size_t i = 0; i < b->regs_len; i++)
+		sibfs__wire__register__free_unpacked(b->regs[i], NULL);
+	free(b->regs);
+	*b = (struct batch){ 0 };
+}
+
+static void
+add_row(struct link *l, struct batch *b, const struct row *row)
+{
+	struct reg *reg = row->dir ? state_reg(l->r->s, row->dir, row->name, false) : NULL;
+	struct regval *val = reg ? reg_known(reg) : NULL;
+	Sibfs__Wire__Register *m;
+
+	if (!reg || (val->len == 0) != (l->pass == 1) || vv_dominates(&l->know, &val->ctx))
+		return;
+	link_add_dir(l, &b->dirs, row->dir, true);
+	m = wire_register(reg, val);
+	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
+	b->regs[b->regs_len++] = m;
+	b->bytes += 300 + put_inline(l, reg, m);
+	if (b->bytes + b->dirs.bytes > BATCH_BYTES)
+		send_batch(l, b);
+}
+
+static bool
+start_window(struct link *l)
+{
+	if (l->window)
+		return true;
+	if (l->sent_seq >= l->r->s->seq)
+		return false;
+	l->window = l->r->s->seq;
+	l->pass = 0;
+	l->pass_seq = l->sent_seq;
+	return true;
+}
+
+static void
+send_window_dirs(struct link *l, struct batch *b)
+{
+	struct dir *d, *tmp;
+
+	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
+		if (d->seq <= l->sent_seq || d->seq > l->window || dir_is_live(d) != (l->pass == 0) ||
+		    vv_dominates(&l->know, &d->val.ctx))
+			continue;
+		link_add_dir(l, &b->dirs, d, true);
+		if (b->dirs.bytes > BATCH_BYTES)
+			send_batch(l, b);
+	}
+}
+
+/* One stretch of the window under way. */
+static void
+send_stretch(struct link *l)
+{
+	struct row_list q = { .l = l };
+	struct batch b = { 0 };
+
+	if (l->pass_seq == l->sent_seq)
+		send_window_dirs(l, &b);
+	index_regs_since(l->r->x, l->pass_seq, BATCH_ROWS, collect_row, &q);
+	for (size_t i = 0; i < q.len; i++) {
+		add_row(l, &b, &q.rows[i]);
+		l->pass_seq = q.rows[i].seq;
+		free(q.rows[i].name);
+	}
+	send_batch(l, &b);
+	if (q.len == BATCH_ROWS)
+		return;
+	if (l->pass == 0) {
+		l->pass = 1;
+		l->pass_seq = l->sent_seq;
+	} else {
+		l->sent_seq = l->window;
+		l->window = 0;
+	}
+}
+
+void
+link_pump_changes(struct link *l)
+{
+	if (!l->subscribed || l->barrier_wait || l->closing || l->out.len > OUT_HIGH)
+		return;
+	/* While paused only what was asked for by hand. */
+	if (!l->due_len && !l->window && peers_paused(l->r, l->peer))
+		return;
+	if (replica_commit(l->r) < 0)
+		return;
+	/* Adopting comes before telling. */
+	if ((l->sent_seq < l->r->s->seq || l->due_len) && link_send_offer(l))
+		return;
+	if (replica_commit(l->r) < 0)
+		return;
+	while (l->out.len <= OUT_HIGH && !l->closing && start_window(l))
+		send_stretch(l);
+	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
+	    (l->news || l->due_len || !l->continuous))
+		link_send_watermark(l);
+}

@@ -1,0 +1,143 @@
+/*
+ * Receiving changes: batches are joined as they come, and shown when they are
+ * durable; a watermark lets us claim what the sender knows.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "replication/link_impl.h"
+
+void
+link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i]->id && settings_node_valid(list[i]->node))
+			replica_add_member(l->r, list[i]->id, list[i]->node);
+}
+
+static int
+take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *know)
+{
+	struct state *s = l->r->s;
+	struct identity id;
+	struct regval val;
+	struct reg *reg;
+	struct dir *d;
+	char *name;
+	bool news;
+	int rc;
+
+	if (!m->value || wire_get_identity(&m->dir, &id) < 0 || !(d = state_dir(s, &id)))
+		return -EBADMSG;
+	if (wire_get_name(&m->name, d == s->root, &name) < 0)
+		return -EBADMSG;
+	rc = wire_get_regval(m->value, &val);
+	if (rc < 0) {
+		free(name);
+		return -EBADMSG;
+	}
+	reg = take_reg(s, d, name, &val, know, &news);
+	for (size_t i = 0; i < m->value->n_versions && rc == 0 && news; i++) {
+		const Sibfs__Wire__Version *v = m->value->versions[i];
+		struct hash h;
+
+		if (!v->has_content || v->hash.len != sizeof(h.b))
+			continue;
+		memcpy(h.b, v->hash.data, sizeof(h.b));
+		rc = content_stage_bytes(l->r, &h, (uint8_t)v->kind, v->content.data, v->content.len);
+		if (rc != -EBADMSG)
+			rc = 0;		/* no room: asked for later */
+	}
+	if (news) {
+		l->taken.r = mem_resize(l->taken.r, l->taken.len + 1, sizeof(*l->taken.r));
+		l->taken.r[l->taken.len++] = reg;
+	}
+	regval_fini(&val);
+	free(name);
+	return rc;
+}
+
+/* What was taken is durable, then shown as far as its content is here. */
+void
+link_settle_taken(struct link *l)
+{
+	struct replica *r = l->r;
+
+	if (!l->taken.len && !l->taken_dirs)
+		return;
+	for (size_t i = 0; i < l->taken.len; i++) {
+		struct reg *reg = l->taken.r[i];
+
+		if (reg->pending && content_ready(r, reg, l->id))
+			view_defer(r, reg);
+	}
+	l->taken.len = 0;
+	l->taken_dirs = false;
+	replica_commit(r);
+	view_update(r);
+	replica_commit(r);
+	content_request(r);
+	link_changed(r);
+}
+
+int
+link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
+{
+	struct vv know = { 0 };
+	int rc;
+
+	if (l->read_only)
+		return -EPERM;
+	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
+		return rc;
+	link_learn_members(l, m->members, m->n_members);
+	rc = link_take_dirs(l, m->dirs, m->n_dirs, &know);
+	for (size_t i = 0; i < m->n_regs && rc == 0; i++)
+		rc = take_register(l, m->regs[i], &know);
+	vv_fini(&know);
+	if (rc == 0 && l->taken.len > 2000)
+		link_settle_taken(l);
+	return rc;
+}
+
+int
+link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
+{
+	struct replica *r = l->r;
+	struct progress *p = link_progress_of(r, l->id);
+	struct vv know = { 0 };
+	int rc;
+
+	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
+		return rc;
+	vv_join(&r->s->know, &know);
+	vv_join(&l->know, &know);
+	vv_join(&l->peer->know, &know);
+	vv_fini(&know);
+	if (!p) {
+		p = mem_alloc(sizeof(*p));
+		p->id = l->id;
+		HASH_ADD(hh, r->progress, id, sizeof(p->id), p);
+	}
+	snprintf(p->node, sizeof(p->node), "%s", l->peer->name);
+	p->epoch = m->epoch;
+	p->seq = m->seq;
+	replica_begin(r);
+	index_put_peer(r->x, p->node, p->id, p->epoch, p->seq);
+	link_settle_taken(l);
+	replica_commit(r);
+	if (m->round && m->round == l->round)
+		l->round_in = true;
+	if (m->round && m->round == l->their_round)
+		l->their_round_in = true;
+	link_send_ack(l);
+	link_check_round(l);
+	return 0;
+}
