@@ -43,9 +43,12 @@ bytes_drop(struct bytes *b, size_t n)
 	if (b->len)
 		return;
 	b->start = 0;
-	/* An idle link holds little memory. */
-	if (b->cap > KEEP)
-		bytes_fini(b);
+	/* An idle link holds little memory; its frames are counted on. */
+	if (b->cap > KEEP) {
+		free(b->p);
+		b->p = NULL;
+		b->cap = 0;
+	}
 }
 
 void
@@ -130,11 +133,12 @@ frame_put(struct bytes *out, const Sibfs__Wire__Frame *m, bool compress)
 static int
 inflate_payload(const uint8_t *p, size_t len, uint8_t **out, size_t *out_len)
 {
-	uLong used = len - 4;
+	uLong used;
 	uLongf n;
 
 	if (len < 4)
 		return -EBADMSG;
+	used = len - 4;
 	n = get32(p);
 	if (n > FRAME_MAX)
 		return -EMSGSIZE;

@@ -16,6 +16,8 @@
 #define INLINE_MAX (32u << 10)
 #define DATA_BLOCK (128u << 10)
 #define OFFER_MAX 10000
+#define OFFER_BYTES (1u << 20)
+#define INLINE_SUM_MAX (256u << 10)
 #define SILENCE_MS 60000
 #define PING_MS 15000
 #define ACK_MS 500
@@ -89,6 +91,7 @@ struct link {
 
 	/* Offers of directories that nobody has heard of. */
 	char **offered;
+	struct dir **offered_dirs;
 	size_t offered_len;
 	bool offer_out;			/* ours waits for an answer */
 	Frame *offer_in;		/* theirs waits for ours to be answered */

@@ -15,28 +15,56 @@
 
 #include "replication/link_impl.h"
 
-static int
-by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 void
 link_forget_offer(struct link *l)
 {
 	for (size_t i = 0; i < l->offered_len; i++)
 		free(l->offered[i]);
 	free(l->offered);
+	free(l->offered_dirs);
 	l->offered = NULL;
+	l->offered_dirs = NULL;
 	l->offered_len = 0;
 }
 
-/* Offers what nobody has heard of, if anything.  True: an answer is awaited. */
+struct offer {
+	char *path;
+	struct dir *dir;
+};
+
+static int
+by_path(const void *a, const void *b)
+{
+	return strcmp(((const struct offer *)a)->path, ((const struct offer *)b)->path);
+}
+
+/* All that may be offered, those above first. */
+static struct offer *
+collect_offers(struct link *l, size_t *n)
+{
+	struct offer *all = NULL;
+	struct dir *d, *tmp;
+
+	*n = 0;
+	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
+		if (!take_may_offer(l->r->s, d))
+			continue;
+		all = mem_resize(all, *n + 1, sizeof(*all));
+		all[(*n)++] = (struct offer){ take_path(d), d };
+	}
+	if (*n)
+		qsort(all, *n, sizeof(*all), by_path);
+	return all;
+}
+
+/* Offers what nobody has heard of, as much as one message holds.  True: an
+ * answer is awaited. */
 bool
 link_send_offer(struct link *l)
 {
 	Sibfs__Wire__Offer m = SIBFS__WIRE__OFFER__INIT;
-	struct dir *d, *tmp;
+	struct offer *all;
+	size_t n, bytes = 0;
 	FRAME(f, OFFER, &m);
 
 	if (l->offer_out)
@@ -44,26 +72,32 @@ link_send_offer(struct link *l)
 	if (!l->r->s->untold)
 		return false;
 	link_forget_offer(l);
-	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
-		if (l->offered_len == OFFER_MAX || !take_may_offer(l->r->s, d))
-			continue;
-		l->offered = mem_resize(l->offered, l->offered_len + 1, sizeof(*l->offered));
-		l->offered[l->offered_len++] = take_path(d);
-	}
-	if (!l->offered_len) {
+	all = collect_offers(l, &n);
+	if (!n) {
 		take_told(l->r->s);
 		return false;
 	}
-	qsort(l->offered, l->offered_len, sizeof(*l->offered), by_text);
 	f.offer = &m;
-	m.n_paths = l->offered_len;
-	m.paths = mem_resize(NULL, l->offered_len, sizeof(*m.paths));
-	for (size_t i = 0; i < l->offered_len; i++)
-		m.paths[i] = (ProtobufCBinaryData){ strlen(l->offered[i]), (uint8_t *)l->offered[i] };
+	m.paths = mem_resize(NULL, n, sizeof(*m.paths));
+	l->offered = mem_resize(NULL, n, sizeof(*l->offered));
+	l->offered_dirs = mem_resize(NULL, n, sizeof(*l->offered_dirs));
+	for (size_t i = 0; i < n; i++) {
+		size_t len = strlen(all[i].path);
+
+		if (m.n_paths == OFFER_MAX || bytes + len > OFFER_BYTES) {
+			free(all[i].path);
+			continue;
+		}
+		bytes += len;
+		m.paths[m.n_paths++] = (ProtobufCBinaryData){ len, (uint8_t *)all[i].path };
+		l->offered[l->offered_len] = all[i].path;
+		l->offered_dirs[l->offered_len++] = all[i].dir;
+	}
 	m.first = l->offer_in != NULL;
 	l->offer_out = true;
 	link_send_frame(l, &f, true);
 	free(m.paths);
+	free(all);
 	return true;
 }
 
@@ -87,11 +121,7 @@ answer_offer(struct link *l, const Sibfs__Wire__Offer *in)
 		if (!d)
 			continue;
 		/* A peer has heard of it now: it keeps its identity. */
-		if (d->told != DIR_TOLD) {
-			d->told = DIR_TOLD;
-			l->r->s->untold--;
-			state_dir_noted(l->r->s, d);
-		}
+		take_told_one(l->r->s, d);
 		link_add_dir(l, &above, d->birth.up, true);
 		for (uint32_t j = 0; j < d->val.moves_len; j++) {
 			link_add_dir(l, &above, d->val.moves[j].to.up, true);
@@ -184,9 +214,10 @@ link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
 		if ((rc = adopt(l, l->offered[m->index[i]], m->dirs[i])) < 0)
 			return rc;
 	}
+	for (size_t i = 0; i < l->offered_len; i++)
+		take_told_one(l->r->s, l->offered_dirs[i]);
 	link_forget_offer(l);
 	l->offer_out = false;
-	take_told(l->r->s);
 	replica_commit(l->r);
 	if (l->offer_in) {
 		answer_offer(l, l->offer_in->offer);

@@ -49,7 +49,7 @@ put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
 		uint64_t size;
 		int fd;
 
-		if (vv_covers(&l->know, d) || v->size > INLINE_MAX || v->hash.len != sizeof(h.b))
+		if (bytes > INLINE_SUM_MAX || vv_covers(&l->know, d) || v->size > INLINE_MAX || v->hash.len != sizeof(h.b))
 			continue;
 		memcpy(h.b, v->hash.data, sizeof(h.b));
 		if (v->kind == KIND_SYMLINK && disk_of(reg->dir)) {

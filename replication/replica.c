@@ -25,6 +25,7 @@
 #define TICK_MS 1000
 #define DEFERRED_MS 30
 #define RETRY_WANTS_MS 3000
+#define PRUNE_MS 600000
 #define CACHE_REGS 50000
 #define JOURNAL_MAX (4u << 20)
 
@@ -436,6 +437,10 @@ tick(struct replica *r)
 	}
 	peers_tick(r, now);
 	control_tick(r, now);
+	if (now >= r->prune_at_ms) {
+		r->prune_at_ms = now + PRUNE_MS;
+		content_prune_trash(r);
+	}
 }
 
 static void *

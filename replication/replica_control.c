@@ -211,7 +211,8 @@ control_status(struct replica *r)
 	json_t *out;
 
 	for (struct peer *p = r->peers; p; p = p->next)
-		json_array_append_new(peers, peer_report(r, p));
+		if (peers_settings(r, p) || p->link)
+			json_array_append_new(peers, peer_report(r, p));
 	out = json_pack("{s:s,s:s,s:s,s:s?,s:b,s:I,s:I,s:o}", "node", r->node, "set", r->set, "store", r->path, "mount",
 	    r->mountpoint, "paused", r->settings.paused, "conflicts", (json_int_t)json_array_size(conflicts), "wanted",
 	    (json_int_t)content_wanted(r, &bytes), "peers", peers);

@@ -173,6 +173,7 @@ struct replica {
 	uint64_t next_round;
 	bool receiver_full;
 	int64_t retry_wants_ms;
+	int64_t prune_at_ms;
 };
 
 /* ---- replica.c ---- */
@@ -251,6 +252,8 @@ void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
 void		 content_retry(struct replica *r, bool all);
 void		 content_load(struct replica *r);
+/* Bounds the trash by age and size. */
+void		 content_prune_trash(struct replica *r);
 void		 content_to_trash(struct replica *r, int dirfd, const char *name, const char *as);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
 
@@ -281,6 +284,9 @@ void		 peers_reload(struct replica *r);
 struct peer	*peers_find(struct replica *r, const char *name, bool make);
 void		 peers_tick(struct replica *r, int64_t now_ms);
 int64_t		 peers_next_ms(struct replica *r);
+/* What peers have, as far as they told, is kept over restarts. */
+void		 peers_save(struct replica *r);
+void		 peers_load(struct replica *r, struct peer *p);
 bool		 peers_paused(const struct replica *r, const struct peer *p);
 const struct settings_peer *peers_settings(const struct replica *r, const struct peer *p);
 void		 peers_link_ended(struct replica *r, struct peer *p, const char *state, const char *why);

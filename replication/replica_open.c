@@ -163,6 +163,7 @@ replica_close(struct replica *r)
 	clean = r->x && r->s && r->opened && replica_commit(r) == 0 && !r->deferred.len;
 	if (clean && index_begin(r->x) == 0) {
 		index_set_value(r->x, "clean", "1", 1);
+		peers_save(r);
 		if (index_commit(r->x) == 0 && r->journal_fd >= 0)
 			(void)!ftruncate(r->journal_fd, 0);
 	}

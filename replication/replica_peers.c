@@ -30,6 +30,7 @@ peers_find(struct replica *r, const char *name, bool make)
 	p->name = mem_str(name);
 	p->state = "unreachable";
 	p->since_s = (int64_t)time(NULL);
+	peers_load(r, p);
 	p->next = r->peers;
 	r->peers = p;
 	return p;
@@ -87,7 +88,9 @@ peers_link_ended(struct replica *r, struct peer *p, const char *state, const cha
 		why = *text ? text : "the far end closed the link";
 	if (end == TRANSPORT_REFUSED && *text)
 		why = text;
-	if (strcmp(p->error, why) != 0 || strcmp(p->state, "connected") == 0)
+	if (peers_paused(r, p))
+		log_info("%s: link closed", p->name);
+	else if (strcmp(p->error, why) != 0 || strcmp(p->state, "connected") == 0)
 		log_warn("%s: %s", p->name, why);
 	set_state(p, refused ? "refused" : "unreachable", why);
 	p->retry_at_ms = replica_now_ms() + (refused ? 5000 + random() % 2000 : backoff_ms(p->tries));
@@ -179,4 +182,39 @@ peers_reload(struct replica *r)
 		if (p->link && p->transport && !settings_find(&s, p->name))
 			link_close(p->link, "unreachable", "removed");
 	}
+}
+
+/* ---- what peers have, over restarts ---- */
+
+static char *
+know_key(const struct peer *p)
+{
+	return mem_printf("know:%s", p->name);
+}
+
+void
+peers_save(struct replica *r)
+{
+	for (struct peer *p = r->peers; p; p = p->next) {
+		char *key = know_key(p);
+
+		if (p->know.len)
+			index_set_value(r->x, key, p->know.e, p->know.len * sizeof(*p->know.e));
+		free(key);
+	}
+}
+
+void
+peers_load(struct replica *r, struct peer *p)
+{
+	char *key = know_key(p);
+	size_t len;
+	void *v;
+
+	if (index_get_value(r->x, key, &v, &len) == 0) {
+		for (size_t i = 0; i < len / sizeof(struct dot); i++)
+			vv_raise(&p->know, ((struct dot *)v)[i]);
+		free(v);
+	}
+	free(key);
 }

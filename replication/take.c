@@ -14,8 +14,8 @@
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
-static void
-now_told(struct state *s, struct dir *d)
+void
+take_told_one(struct state *s, struct dir *d)
 {
 	if (d->told == DIR_TOLD)
 		return;
@@ -32,7 +32,7 @@ take_reg(struct state *s, struct dir *d, const char *name, const struct regval *
 	struct reg *r = state_reg(s, d, name, true);
 	struct regval joined;
 
-	now_told(s, d);
+	take_told_one(s, d);
 	regval_copy(&joined, reg_known(r));
 	regval_join(&joined, theirs, &s->know, their_know);
 	state_saw(s, regval_hlc(theirs));
@@ -67,7 +67,7 @@ take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *t
 		vv_clear(&d->val.ctx);
 		dirval_clear_live(&d->val);
 	}
-	now_told(s, d);
+	take_told_one(s, d);
 	dirval_copy(&before, &d->val);
 	dirval_join(&d->val, theirs, &s->know, their_know);
 	state_saw(s, dirval_hlc(theirs));
@@ -181,5 +181,5 @@ take_told(struct state *s)
 	if (!s->untold)
 		return;
 	HASH_ITER(hh, s->dirs, d, tmp)
-		now_told(s, d);
+		take_told_one(s, d);
 }

@@ -33,8 +33,9 @@ struct dir	*take_answer(struct state *s, const char *path);
  * caller then joins the peer's directory by take_dir. */
 bool		 take_adopt(struct state *s, const char *path, struct place birth, uint32_t k, struct place place);
 
-/* A peer is about to hear of all that we have. */
+/* A peer is about to hear of all that we have, or of one. */
 void		 take_told(struct state *s);
+void		 take_told_one(struct state *s, struct dir *d);
 
 /* The path at which a directory shows ("" for the root); to free. */
 char		*take_path(const struct dir *d);

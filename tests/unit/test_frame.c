@@ -64,6 +64,7 @@ test_what_is_put_comes_out(void **state)
 			else
 				random_bytes(p, sizes[i]);
 			assert_int_equal(put_data(&b, p, sizes[i], kind & 2), 0);
+			b.frames = 0;		/* one buffer for both ends */
 			assert_data(&b, p, sizes[i]);
 			assert_int_equal(b.len, 0);
 			bytes_fini(&b);
@@ -171,13 +172,14 @@ put_be32(uint8_t *p, uint32_t n)
 		p[i] = (uint8_t)(n >> (24 - 8 * i));
 }
 
-/* A frame around a payload as it is, its checksum right. */
+/* A frame around a payload as it is, its checksum right; the first of its link. */
 static void
 put_raw(struct bytes *out, uint8_t flags, const uint8_t *p, size_t n)
 {
-	uint8_t header[FRAME_HEADER];
-	uLong crc = crc32(crc32(0, &flags, 1), p, (uInt)n);
+	uint8_t header[FRAME_HEADER], head[5] = { 0, 0, 0, 0, flags };
+	uLong crc = crc32(crc32(0, head, sizeof(head)), p, (uInt)n);
 
+	out->frames = 0;
 	put_be32(header, (uint32_t)n);
 	header[4] = flags;
 	put_be32(header + 5, (uint32_t)crc);
@@ -272,6 +274,50 @@ test_an_emptied_buffer_holds_little_memory(void **state)
 }
 
 static void
+test_a_lost_or_repeated_frame_is_noticed(void **state)
+{
+	struct bytes all = { 0 }, in = { 0 };
+	size_t first, second;
+	Frame *f;
+
+	(void)state;
+	put_data(&all, "one", 3, false);
+	first = all.len;
+	put_data(&all, "two", 3, false);
+	second = all.len - first;
+	bytes_add(&in, all.p + first, second);
+	assert_int_equal(frame_get(&in, &f), -EBADMSG);
+	bytes_fini(&in);
+	bytes_add(&in, all.p, first);
+	bytes_add(&in, all.p, first);
+	assert_data(&in, "one", 3);
+	assert_int_equal(frame_get(&in, &f), -EBADMSG);
+	bytes_fini(&in);
+	bytes_fini(&all);
+}
+
+/* However often the buffers were emptied, and given back, meanwhile. */
+static void
+test_frames_are_counted_over_the_life_of_a_link(void **state)
+{
+	struct bytes out = { 0 }, in = { 0 };
+	uint8_t *p = calloc(1, FRAME_MAX);
+
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		size_t n = i % 2 ? 3 : FRAME_MAX - 100;
+
+		put_data(&out, p, n, false);
+		bytes_add(&in, out.p + out.start, out.len);
+		bytes_drop(&out, out.len);
+		assert_data(&in, p, n);
+	}
+	bytes_fini(&out);
+	bytes_fini(&in);
+	free(p);
+}
+
+static void
 test_a_buffer_keeps_its_bytes_in_order(void **state)
 {
 	struct bytes b = { 0 };
@@ -306,6 +352,8 @@ main(void)
 		cmocka_unit_test(test_bytes_after_the_deflated_message_are_refused),
 		cmocka_unit_test(test_unknown_flags_are_refused),
 		cmocka_unit_test(test_an_emptied_buffer_holds_little_memory),
+		cmocka_unit_test(test_a_lost_or_repeated_frame_is_noticed),
+		cmocka_unit_test(test_frames_are_counted_over_the_life_of_a_link),
 		cmocka_unit_test(test_a_buffer_keeps_its_bytes_in_order),
 	};
 

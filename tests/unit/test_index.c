@@ -236,7 +236,7 @@ test_the_index_is_reached_under_a_mount_over_its_place(void **state)
 
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0)
 		skip();
-	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
 	index_close(f->x);
 	f->x = NULL;
 	if (mount("none", f->dir, "tmpfs", 0, "size=64k") < 0)
@@ -778,7 +778,7 @@ test_a_full_disk_is_said_and_leaves_all_as_it_was(void **state)
 
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0)
 		skip();
-	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
 	index_close(f->x);
 	f->x = NULL;
 	if (mount("none", f->dir, "tmpfs", 0, "size=1m") < 0)
@@ -800,7 +800,7 @@ test_a_full_disk_is_said_and_leaves_all_as_it_was(void **state)
 	reopen(f);
 	assert_value(f->x, "before", "v", 1);
 	/* With room again it goes on. */
-	assert_int_equal(mount("none", f->dir, NULL, MS_REMOUNT, "size=32m"), 0);
+	assert_int_equal(mount("none", f->dir, "tmpfs", MS_REMOUNT, "size=32m"), 0);
 	assert_int_equal(fill(f->x, block, size), 0);
 	reopen(f);
 	assert_value(f->x, "k63", block, size);
