@@ -5,7 +5,8 @@
  * us.  If we are to end, the stopper thread unmounts, lazily, so that the name
  * is gone at once while what is under way is still served; who stays in it for
  * longer than a moment is cut off.  Before that, our own threads must be out of
- * the mount: the kernel waits in them for answers by our workers.
+ * the mount: the kernel waits in them for answers by our workers.  If the
+ * daemon is killed, the watchdog does what is left.
  */
 #include "config.h"
 
@@ -26,7 +27,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +36,7 @@
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/view.h"
+#include "fs/watchdog.h"
 #include "replication/log.h"
 
 enum { LINGER_MS = 2000 };	/* for those who are still in the mount when it ends */
@@ -43,6 +44,7 @@ enum { LINGER_MS = 2000 };	/* for those who are still in the mount when it ends 
 struct mounted {
 	struct fs fs;
 	const struct mount_options *options;
+	struct watchdog *watchdog;
 	pthread_t stopper;
 	sigset_t signals;
 	dev_t dev;			/* of the mount */
@@ -162,23 +164,12 @@ make_args(const struct mount_options *o, struct fuse_args *args)
 	return rc == 0 ? 0 : -ENOMEM;
 }
 
-/* The file system at path, without asking its daemon, which may be ourselves. */
-static dev_t
-device_at(const char *path)
-{
-	struct statx st;
-
-	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
-		return 0;
-	return makedev(st.stx_dev_major, st.stx_dev_minor);
-}
-
 /* Are we still what is mounted there?  Unmounting what is not ours would take
  * away what lies below. */
 static bool
 is_mounted(const struct mounted *m)
 {
-	return device_at(m->options->mountpoint) == m->dev;
+	return watchdog_device(m->options->mountpoint) == m->dev;
 }
 
 static int
@@ -206,7 +197,8 @@ open_session(struct mounted *m, char *why, size_t why_size)
 	} else if (fuse_session_mount(fs->se, o->mountpoint) != 0) {
 		rc = fail(-EPERM, why, why_size, "cannot mount on %s: %s", o->mountpoint, last_message);
 	} else {
-		m->dev = device_at(o->mountpoint);
+		m->dev = watchdog_device(o->mountpoint);
+		watchdog_watch(m->watchdog, m->dev);
 		rc = channel_new(fs->se, &fs->channel);
 		if (rc == 0)
 			return 0;
@@ -387,7 +379,12 @@ mount_run(struct replica *r, const struct mount_options *o, char *why, size_t wh
 	signal(SIGPIPE, SIG_IGN);
 
 	mount_clear_dead(o->mountpoint);
-	rc = run(m, why, why_size);
+	rc = watchdog_start(o->mountpoint, &m->watchdog);
+	if (rc < 0)
+		fail(rc, why, why_size, "cannot start a process: %s", strerror(-rc));
+	else
+		rc = run(m, why, why_size);
+	watchdog_stop(m->watchdog);
 	pthread_mutex_destroy(&m->fs.lock);
 	free(m);
 	return rc;

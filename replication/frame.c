@@ -160,11 +160,13 @@ frame_get(struct bytes *in, Sibfs__Wire__Frame **out)
 	size_t len, plain_len = 0;
 	int rc = 1;
 
-	if (in->len < FRAME_HEADER)
+	if (in->len < 4)
 		return 0;
 	len = get32(p);
 	if (len > FRAME_MAX)
 		return -EMSGSIZE;
+	if (in->len < FRAME_HEADER)
+		return 0;
 	if (in->len < FRAME_HEADER + len)
 		return 0;
 	if (p[4] & ~FLAG_DEFLATED || checksum(in->frames, p[4], p + FRAME_HEADER, len) != get32(p + 5))

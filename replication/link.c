@@ -334,7 +334,7 @@ link_new(struct replica *r, int fd, struct peer *p, bool dialer, bool read_only)
 	l->peer = p;
 	l->dialer = dialer;
 	l->read_only = read_only;
-	l->heard_ms = l->pinged_ms = replica_now_ms();
+	l->since_ms = l->heard_ms = l->pinged_ms = replica_now_ms();
 	DL_APPEND(r->links, l);
 	if (p)
 		p->link = l;
@@ -482,6 +482,8 @@ link_tick(struct link *l, int64_t now_ms)
 	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
 	FRAME(f, PING, &m);
 
+	if (!l->closing && !l->greeted && now_ms - l->since_ms > GREETING_MS)
+		link_close(l, "unreachable", "the far end does not answer as sibfs does");
 	if (!l->closing && now_ms - l->heard_ms > SILENCE_MS)
 		link_close(l, "unreachable", "silent for a minute");
 	if (l->closing) {

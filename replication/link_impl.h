@@ -20,6 +20,7 @@
 #define INLINE_SUM_MAX (256u << 10)
 #define SILENCE_MS 60000
 #define PING_MS 15000
+#define GREETING_MS 30000	/* to connect, log in and greet */
 #define ACK_MS 500
 #define ROUNDS_MAX 8
 #define ALREADY "already connected"
@@ -68,7 +69,7 @@ struct link {
 	void (*closed_fn)(void *arg);
 	void *closed_arg;
 	struct bytes in, out;
-	int64_t heard_ms, pinged_ms;
+	int64_t since_ms, heard_ms, pinged_ms;
 
 	/* What they are like. */
 	uint64_t id, epoch;

@@ -128,6 +128,8 @@ replica_commit(struct replica *r)
 
 	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len)
 		return 0;
+	if (r->index_broken)
+		return -EIO;
 	if ((rc = replica_begin(r)) < 0)
 		goto failed;
 	rc = write_dirty(r);

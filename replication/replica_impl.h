@@ -136,7 +136,8 @@ struct replica {
 	bool in_transaction;
 	bool clean_start;
 	bool opened;
-	bool index_failed;
+	bool index_failed;	/* the last commit did not succeed */
+	bool index_broken;	/* a row could not be read */
 	int quit_conn_fd;	/* of who asked us to quit: closed last */
 
 	const struct replica_view *view;

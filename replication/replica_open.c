@@ -60,8 +60,12 @@ load_reg(void *ctx, struct reg *reg)
 	struct replica *r = ctx;
 	int rc = index_get_reg(r->x, reg);
 
-	if (rc < 0)
-		log_err("%s: the index cannot be read: %s", reg_name(reg), strerror(-rc));
+	if (rc < 0) {
+		/* What is not known must not be written over. */
+		log_err("%s: the index cannot be read: %s: nothing is committed any more", reg_name(reg),
+		    strerror(-rc));
+		r->index_broken = true;
+	}
 	return rc == 1;
 }
 

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Several programs at once do all that can be done to names and files, in the
+# same few directories of both mounts: linked, then apart, then linked again.
+# Once they stop, both mounts and both stores show the same, nothing is left to
+# do, and nothing went wrong on the way.  STRESS_SECONDS says for how long
+# (default 15), STRESS_SEED repeats a run as far as timing lets it.
+. "$(dirname "$0")/../lib/cluster.sh"
+cluster_start
+pair laptop server
+seconds=${STRESS_SECONDS:-15}
+seed=${STRESS_SEED:-$RANDOM$RANDOM}
+diag "STRESS_SEED=$seed STRESS_SECONDS=$seconds"
+
+# both SECONDS SEED: random operations on both mounts.
+both() {
+	local a b rc=0
+	python3 "$lib/stress.py" run laptop/mnt "$2" "$1" 3 >seen.laptop 2>&1 & a=$!
+	python3 "$lib/stress.py" run server/mnt "$(($2 + 100))" "$1" 3 >seen.server 2>&1 & b=$!
+	wait $a || rc=1
+	wait $b || rc=1
+	tail -n 20 seen.laptop seen.server
+	return $rc
+}
+
+# Holds when all of the laptop, the server and their stores show the same.
+agree() {
+	local of rc=0
+	for of in laptop/mnt server/mnt laptop/store server/store; do
+		python3 "$lib/stress.py" tree "$of" >"tree.${of/\//-}"
+	done
+	for of in server-mnt laptop-store server-store; do
+		diff -U 0 tree.laptop-mnt "tree.$of" | head -n 12 || rc=1
+		cmp -s tree.laptop-mnt "tree.$of" || rc=1
+	done
+	return $rc
+}
+
+# settled PART: what must hold once programs stopped, and names that editors use
+# for a moment were told, too.
+settled() {
+	sleep 1.5
+	ok "$1: a round succeeds" sibfs sync "$T/laptop/store" server --timeout=60
+	ok "$1: the server's, too" sibfs sync "$T/server/store" laptop --timeout=60
+	ok "$1: both mounts and both stores show the same" agree
+	is "$1: no name is a sibling's sibling" \
+		"$(grep -E '\.conflict-[^/]*\.conflict-' tree.laptop-mnt tree.server-mnt)" ""
+	is "$1: the laptop has nothing left to do" "$(left laptop server)" "0 0 0"
+	is "$1: nor has the server" "$(left server laptop)" "0 0 0"
+}
+
+# left NODE PEER: what is wanted, to send and to receive.
+left() {
+	status_get "$1" "' '.join(str(n) for n in (s['wanted'],
+	    peers['$2']['to_send']['versions'], peers['$2']['to_receive']['versions']))"
+}
+
+complaints() {
+	grep -hE '(^| )error:? ' laptop/store/.sibfs/log server/store/.sibfs/log
+}
+
+ok "linked: no operation fails without reason" both "$((seconds / 2))" "$seed"
+settled linked
+split laptop server
+ok "apart: no operation fails without reason" both "$((seconds / 4))" "$((seed + 1000))"
+heal laptop server
+settled "together again"
+ok "in the end: no operation fails without reason" both "$((seconds / 4))" "$((seed + 2000))"
+settled "in the end"
+is "no error is in the logs" "$(complaints | head -n 20)" ""
+
+# What is in memory is what was written down.
+before=$(cat tree.laptop-mnt)
+replica_umount laptop
+replica_umount server
+replica_mount laptop
+replica_mount server
+settled "mounted anew"
+is "all is as it was" "$(cat tree.laptop-mnt)" "$before"
+done_testing
