@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fs/caller.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
+#include "replication/log.h"
 
 static struct handle *
 handle_of(const struct fuse_file_info *fi)
@@ -126,6 +128,24 @@ open_writable(struct fs *fs, struct inode *i, int flags, struct handle **out)
 	return rc;
 }
 
+/*
+ * What others than root write into loses setuid and setgid.  The kernel asks
+ * for that at each write, but not when it leaves truncation to us (O_TRUNC).
+ */
+static void
+drop_suid(fuse_req_t req, const struct handle *h)
+{
+	mode_t drop = S_ISUID;
+	struct stat st;
+
+	if (fuse_req_ctx(req)->uid == 0 || fstat(h->fd, &st) < 0)
+		return;
+	if ((st.st_mode & S_IXGRP) != 0)
+		drop |= S_ISGID;	/* without it, it means mandatory locking */
+	if ((st.st_mode & drop) != 0 && fchmod(h->fd, st.st_mode & 07777 & ~drop) < 0)
+		log_warn("cannot clear setuid of an inode: %s", strerror(errno));
+}
+
 void
 ops_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
@@ -142,6 +162,8 @@ ops_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		ops_reply(req, rc);
 		return;
 	}
+	if ((fi->flags & O_TRUNC) != 0)
+		drop_suid(req, h);
 	set_reply(h, fi);
 	if (fuse_reply_open(req, fi) != 0)
 		release(fs, h);

@@ -258,7 +258,6 @@ want_add(struct replica *r, const struct reg *reg, const struct version *v, uint
 	if (!w) {
 		w = mem_alloc(sizeof(*w));
 		w->hash = v->hash;
-		w->id = ++r->next_want;
 		w->size = v->size;
 		w->fd = -1;
 		hex_of(&v->hash, name);
@@ -286,6 +285,12 @@ want_free(struct replica *r, struct want *w)
 	free(w);
 }
 
+void
+content_fetch(struct replica *r, const struct reg *reg, const struct version *v)
+{
+	want_add(r, reg, v, v->dot.id);
+}
+
 /* Those who waited may show now, if they wait for nothing else. */
 static void
 wake_waiters(struct replica *r, struct want *w)
@@ -296,6 +301,8 @@ wake_waiters(struct replica *r, struct want *w)
 
 		if (reg && reg->pending)
 			view_defer(r, reg);
+		else if (reg)
+			state_touch_reg(r->s, reg);
 	}
 }
 
@@ -358,30 +365,20 @@ content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name
 	return 0;
 }
 
+/* It has all come: rc says whether it is what was announced. */
 static void
-complete(struct replica *r, struct want *w)
+settle_want(struct replica *r, struct want *w, int rc)
 {
-	struct chunk_list l;
 	char name[80], part[90];
 	struct hash h = w->hash;
-	int rc;
 
 	hex_of(&h, name);
 	snprintf(part, sizeof(part), "%s.part", name);
-	rc = fdatasync(w->fd) < 0 ? -errno : chunk_file(w->fd, false, &l);
-	if (rc == 0 && hash_compare(&l.hash, &h) != 0) {
-		struct hash link;
-		char target[4096];
-		ssize_t n = pread(w->fd, target, sizeof(target), 0);
-
-		if (n >= 0)
-			chunk_link_hash(target, (size_t)n, &link);
-		rc = n >= 0 && hash_compare(&link, &h) == 0 ? 0 : -EBADMSG;
-	}
+	w->checking = false;
 	if (rc == 0 && renameat(r->staging_fd, part, r->staging_fd, name) < 0)
 		rc = -errno;
 	if (rc < 0) {
-		log_warn("content that came is not what was announced: fetched again");
+		log_warn("content that came is not what was announced (%s): fetched again", strerror(-rc));
 		unlinkat(r->staging_fd, part, 0);
 		content_failed(r, w);
 		w->have = 0;
@@ -390,6 +387,53 @@ complete(struct replica *r, struct want *w)
 	staged_add(r, &h);
 	wake_waiters(r, w);
 	want_free(r, w);
+}
+
+static void
+checked(struct replica *r, struct hash_job *j)
+{
+	struct want *w = want_find(r, &j->expected);
+
+	if (w && w->checking)
+		settle_want(r, w, j->rc < 0 ? j->rc : hash_compare(&j->hash, &j->expected) == 0 ? 0 : -EBADMSG);
+}
+
+static bool
+is_link(int fd, const struct hash *h)
+{
+	char target[4096];
+	ssize_t n = pread(fd, target, sizeof(target), 0);
+	struct hash link;
+
+	if (n < 0)
+		return false;
+	chunk_link_hash(target, (size_t)n, &link);
+	return hash_compare(&link, h) == 0;
+}
+
+static void
+complete(struct replica *r, struct want *w)
+{
+	struct chunk_list l;
+	int rc;
+
+	w->link = NULL;
+	if (r->hasher && w->have > HASHER_WORTH) {
+		struct hash_job *j = mem_alloc(sizeof(*j));
+
+		j->fd = w->fd;
+		w->fd = -1;
+		j->sync = true;
+		j->done = checked;
+		j->expected = w->hash;
+		w->checking = true;
+		hasher_add(r, j);
+		return;
+	}
+	rc = fdatasync(w->fd) < 0 ? -errno : chunk_file(w->fd, false, &l);
+	if (rc == 0 && hash_compare(&l.hash, &w->hash) != 0 && !is_link(w->fd, &w->hash))
+		rc = -EBADMSG;
+	settle_want(r, w, rc);
 }
 
 void
@@ -417,6 +461,8 @@ content_received(struct replica *r, struct want *w, uint64_t offset, const void 
 			w->full = true;
 			r->retry_wants_ms = replica_now_ms() + 2000;
 		}
+		if (w->link)
+			link_unwant(w->link, w);
 		content_failed(r, w);
 		return;
 	}
@@ -464,14 +510,14 @@ content_request(struct replica *r)
 	unsigned busy = 0;
 
 	HASH_ITER(hh, r->wants, w, tmp)
-		busy += w->link != NULL;
+		busy += w->link != NULL || w->checking;
 	if (busy >= WANTS_IN_FLIGHT || busy == HASH_COUNT(r->wants))
 		return;
 	HASH_SORT(r->wants, by_size);
 	HASH_ITER(hh, r->wants, w, tmp) {
 		if (busy >= WANTS_IN_FLIGHT)
 			return;
-		if (w->link || w->failed)
+		if (w->link || w->failed || w->checking)
 			continue;
 		for (struct peer *p = r->peers; p && !w->link; p = p->next)
 			if (p->link && link_is_up(p->link) && link_peer_id(p->link) == w->from &&
@@ -484,6 +530,15 @@ content_request(struct replica *r)
 	}
 }
 
+static bool
+has_content(const struct regval *val, const struct hash *h)
+{
+	for (uint32_t i = 0; i < val->len; i++)
+		if (hash_compare(&val->v[i].hash, h) == 0)
+			return true;
+	return false;
+}
+
 /* Does any register that asked for it still need it? */
 static bool
 still_wanted(struct replica *r, const struct want *w)
@@ -492,9 +547,9 @@ still_wanted(struct replica *r, const struct want *w)
 		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
 		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
 
-		for (uint32_t j = 0; reg && reg->pending && j < reg->pending->len; j++)
-			if (hash_compare(&reg->pending->v[j].hash, &w->hash) == 0)
-				return true;
+		if (reg && ((reg->pending && has_content(reg->pending, &w->hash)) ||
+		    (has_content(&reg->shown, &w->hash) && !stands_in(reg, &w->hash))))
+			return true;
 	}
 	return false;
 }

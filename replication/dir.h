@@ -86,6 +86,7 @@ struct dir {
 	bool counted;		/* in its parent's `standing` */
 	bool dirty;
 	bool touched;
+	bool listed;		/* in the list of the update of the view under way */
 
 	void *disk;		/* the replica's note of where it is in the store */
 };

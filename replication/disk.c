@@ -16,6 +16,16 @@
 
 #include "replication/mem.h"
 
+static void
+set_up(struct disk_dir *dd, struct disk_dir *up)
+{
+	if (dd->up)
+		dd->up->below--;
+	dd->up = up;
+	if (up)
+		up->below++;
+}
+
 int
 disk_init(struct disk *k, int root_fd, int moving_fd)
 {
@@ -58,7 +68,7 @@ disk_add(struct disk *k, uint64_t ino, struct disk_dir *up, const char *name)
 		disk_forget(k, dd);
 	dd = mem_alloc(sizeof(*dd));
 	dd->ino = ino;
-	dd->up = up;
+	set_up(dd, up);
 	dd->name = mem_str(name);
 	dd->fd = -1;
 	HASH_ADD(hh, k->dirs, ino, sizeof(dd->ino), dd);
@@ -80,9 +90,18 @@ drop_fd(struct disk *k, struct disk_dir *dd)
 void
 disk_forget(struct disk *k, struct disk_dir *dd)
 {
+	struct disk_dir *below, *tmp;
+
 	while (dd->ids_len)
 		dd->ids[--dd->ids_len]->disk = NULL;
 	drop_fd(k, dd);
+	if (dd->up)
+		dd->up->below--;
+	/* What we think is in it is elsewhere: found by its inode. */
+	if (dd->below)
+		HASH_ITER(hh, k->dirs, below, tmp)
+			if (below->up == dd)
+				set_up(below, k->root);
 	HASH_DEL(k->dirs, dd);
 	free(dd->ids);
 	free(dd->name);
@@ -96,7 +115,7 @@ disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name)
 
 	free(dd->name);
 	dd->name = copy;
-	dd->up = up;
+	set_up(dd, up);
 	dd->lifted = false;
 }
 

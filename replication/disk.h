@@ -24,6 +24,7 @@ struct disk_dir {
 	char *name;
 	struct dir **ids;	/* that show in it, first one first */
 	size_t ids_len;
+	size_t below;		/* how many have it as `up` */
 	int fd;			/* -1, or O_PATH */
 	bool lifted;		/* stands in .sibfs/moving for the moment */
 };

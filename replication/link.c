@@ -79,6 +79,8 @@ after_barrier(struct replica *r, void *arg)
 	struct link *l;
 
 	replica_settle_events(r);
+	if (hasher_wait(r, after_barrier, arg))
+		return;
 	DL_FOREACH(r->links, l)
 		if (l == arg) {
 			l->barrier_wait = false;
@@ -140,28 +142,48 @@ refuse(struct link *l, const char *why)
 	return 0;
 }
 
+/* How easily a replica leaves its set for the other's. */
+static int
+yields(bool empty, bool join)
+{
+	return empty ? 2 : join ? 1 : 0;
+}
+
+static int
+take_set(struct replica *r, const Sibfs__Wire__Hello *m)
+{
+	if (!*m->set || strlen(m->set) > REPLICA_SET_MAX)
+		return -EBADMSG;
+	snprintf(r->set, sizeof(r->set), "%s", m->set);
+	replica_begin(r);
+	index_set_value(r->x, "set", r->set, strlen(r->set));
+	replica_commit(r);
+	settings_set(r->meta_fd, "replica", "set", r->set);
+	log_info("joined the set %s of %s", r->set, m->node);
+	return 0;
+}
+
+/*
+ * Both decide alike by what the two Hellos said: else two empty replicas would
+ * take each other's set.
+ */
 static int
 join_set(struct link *l, const Sibfs__Wire__Hello *m)
 {
 	struct replica *r = l->r;
 	const struct settings_peer *sp = peers_settings(r, l->peer);
-	bool empty = r->s->counter == 0 && r->s->know.len == 0;
+	int mine = yields(l->said_empty, l->said_join || (sp && sp->join)), theirs = yields(m->empty, m->join);
 	char why[256];
 
 	if (strcmp(m->set, r->set) == 0)
 		return 0;
-	if (empty || (sp && sp->join)) {
-		if (!settings_node_valid("x") || strlen(m->set) > REPLICA_SET_MAX)
-			return -EBADMSG;
-		snprintf(r->set, sizeof(r->set), "%s", m->set);
-		replica_begin(r);
-		index_set_value(r->x, "set", r->set, strlen(r->set));
-		replica_commit(r);
-		settings_set(r->meta_fd, "replica", "set", r->set);
-		log_info("joined the set %s of %s", r->set, m->node);
-		return 0;
+	if (strcmp(l->said_set, r->set) != 0) {
+		link_close(l, "connecting", "the set changed meanwhile");
+		return 1;
 	}
-	if (m->empty || m->join)
+	if (mine > theirs || (mine && mine == theirs && strcmp(m->set, r->set) < 0))
+		return take_set(r, m);
+	if (theirs)
 		return 0;		/* they take ours */
 	snprintf(why, sizeof(why), "%s belongs to another set (%s, not %s): `peer add --join` on one side unites them",
 	    m->node, m->set, r->set);
@@ -189,6 +211,10 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 		return refuse(l, "the far end is this very replica, or a copy of it");
 	if (strcmp(m->node, r->node) == 0)
 		return refuse(l, "both replicas have the same node name");
+	if (l->only && strcmp(m->node, l->only) != 0) {
+		snprintf(why, sizeof(why), "%s called where only %s may", m->node, l->only);
+		return refuse(l, why);
+	}
 	if (!l->dialer) {
 		struct peer *p = peers_find(r, m->node, true);
 
@@ -259,7 +285,11 @@ static int
 get_round(struct link *l, const Sibfs__Wire__Round *m)
 {
 	l->their_round = m->round;
-	l->their_round_in = false;
+	l->their_round_in = l->read_only;
+	if (l->read_only) {
+		link_check_round(l);	/* nothing comes in */
+		return 0;
+	}
 	link_send_offer(l);
 	link_send_subscribe(l, true, m->round);
 	return 0;
@@ -297,6 +327,9 @@ dispatch(struct link *l, Frame **fp)
 	case SIBFS__WIRE__FRAME__WHAT_DATA:
 		get_data(l, f->data);
 		return 0;
+	case SIBFS__WIRE__FRAME__WHAT_STOP:
+		link_get_stop(l, f->stop);
+		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_GONE:
 		if (link_want_by_id(l, f->gone->id))
 			content_failed(l->r, link_want_by_id(l, f->gone->id));
@@ -325,14 +358,15 @@ dispatch(struct link *l, Frame **fp)
 /* ---- life ---- */
 
 struct link *
-link_new(struct replica *r, int fd, struct peer *p, bool dialer, bool read_only)
+link_new(struct replica *r, int fd, struct peer *p, const char *only, bool read_only)
 {
 	struct link *l = mem_alloc(sizeof(*l));
 
 	l->r = r;
 	l->fd = fd;
 	l->peer = p;
-	l->dialer = dialer;
+	l->dialer = p != NULL;
+	l->only = mem_str(only);
 	l->read_only = read_only;
 	l->since_ms = l->heard_ms = l->pinged_ms = replica_now_ms();
 	DL_APPEND(r->links, l);
@@ -383,6 +417,7 @@ link_free(struct link *l)
 	if (l->offer_in)
 		sibfs__wire__frame__free_unpacked(l->offer_in, NULL);
 	free(l->taken.r);
+	free(l->only);
 	vv_fini(&l->know);
 	bytes_fini(&l->in);
 	bytes_fini(&l->out);

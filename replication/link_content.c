@@ -88,6 +88,8 @@ link_want(struct link *l, struct want *w)
 	FRAME(f, WANT, &m);
 
 	f.want = &m;
+	/* A number of its own: what still comes for an earlier asking is not this. */
+	w->id = ++l->r->next_want;
 	m.id = w->id;
 	m.hash = (ProtobufCBinaryData){ sizeof(w->hash.b), w->hash.b };
 	m.size = w->size;
@@ -105,4 +107,27 @@ link_want_by_id(struct link *l, uint64_t id)
 		if (w->id == id && w->link == l)
 			return w;
 	return NULL;
+}
+
+void
+link_unwant(struct link *l, const struct want *w)
+{
+	Sibfs__Wire__Stop m = SIBFS__WIRE__STOP__INIT;
+	FRAME(f, STOP, &m);
+
+	f.stop = &m;
+	m.id = w->id;
+	link_send_frame(l, &f, false);
+}
+
+void
+link_get_stop(struct link *l, const Sibfs__Wire__Stop *m)
+{
+	struct serving *v;
+
+	DL_FOREACH(l->serving, v)
+		if (v->id == m->id) {
+			link_stop_serving(l, v);
+			return;
+		}
 }

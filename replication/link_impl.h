@@ -63,9 +63,13 @@ struct link {
 	struct peer *peer;
 	int fd;
 	bool dialer, read_only;
+	char *only;			/* who may call here; NULL: whoever it says */
 	bool greeted;			/* their Hello came */
 	bool peer_paused;
 	bool closing;
+	/* What our Hello said: the far end decides by that. */
+	bool said_empty, said_join;
+	char said_set[REPLICA_SET_MAX + 1];
 	void (*closed_fn)(void *arg);
 	void *closed_arg;
 	struct bytes in, out;
@@ -148,6 +152,7 @@ void		 link_pump_changes(struct link *l);
 
 int		 link_get_want(struct link *l, const Sibfs__Wire__Want *m);
 void		 link_stop_serving(struct link *l, struct serving *v);
+void		 link_get_stop(struct link *l, const Sibfs__Wire__Stop *m);
 void		 link_pump_content(struct link *l);
 struct want	*link_want_by_id(struct link *l, uint64_t id);
 

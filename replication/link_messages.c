@@ -45,6 +45,9 @@ link_send_hello(struct link *l)
 	m.id = l->r->s->self;
 	m.empty = l->r->s->counter == 0 && l->r->s->know.len == 0;
 	m.join = sp && sp->join;
+	l->said_empty = m.empty;
+	l->said_join = m.join;
+	snprintf(l->said_set, sizeof(l->said_set), "%s", m.set);
 	m.epoch = l->r->epoch;
 	m.paused = l->peer && peers_paused(l->r, l->peer);
 	HASH_ITER(hh, l->r->members, x, tmp) {

@@ -71,6 +71,11 @@ link_send_offer(struct link *l)
 		return true;
 	if (!l->r->s->untold)
 		return false;
+	/* What may only read does not decide which directory ours are. */
+	if (l->read_only) {
+		take_told(l->r->s);
+		return false;
+	}
 	link_forget_offer(l);
 	all = collect_offers(l, &n);
 	if (!n) {
@@ -206,14 +211,14 @@ link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
 
 	if (!l->offer_out || m->n_index != m->n_dirs)
 		return -EBADMSG;
-	if ((rc = link_take_dirs(l, m->above, m->n_above, NULL)) < 0)
+	view_hold(l->r);
+	rc = link_take_dirs(l, m->above, m->n_above, NULL);
+	for (size_t i = 0; i < m->n_index && rc == 0; i++)
+		rc = m->index[i] >= l->offered_len ? -EBADMSG :
+		    adopt(l, l->offered[m->index[i]], m->dirs[i]);
+	link_settle_taken(l);
+	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < m->n_index; i++) {
-		if (m->index[i] >= l->offered_len)
-			return -EBADMSG;
-		if ((rc = adopt(l, l->offered[m->index[i]], m->dirs[i])) < 0)
-			return rc;
-	}
 	for (size_t i = 0; i < l->offered_len; i++)
 		take_told_one(l->r->s, l->offered_dirs[i]);
 	link_forget_offer(l);

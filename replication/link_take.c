@@ -70,7 +70,7 @@ link_settle_taken(struct link *l)
 {
 	struct replica *r = l->r;
 
-	if (!l->taken.len && !l->taken_dirs)
+	if (!l->taken.len && !l->taken_dirs && !r->view_held)
 		return;
 	for (size_t i = 0; i < l->taken.len; i++) {
 		struct reg *reg = l->taken.r[i];
@@ -98,11 +98,14 @@ link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
 	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
 		return rc;
 	link_learn_members(l, m->members, m->n_members);
+	/* Directories are what they are said to be at once, here and on disk. */
+	if (m->n_dirs)
+		view_hold(l->r);
 	rc = link_take_dirs(l, m->dirs, m->n_dirs, &know);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++)
 		rc = take_register(l, m->regs[i], &know);
 	vv_fini(&know);
-	if (rc == 0 && l->taken.len > 2000)
+	if (l->r->view_held || l->taken.len > 2000)
 		link_settle_taken(l);
 	return rc;
 }
@@ -115,6 +118,9 @@ link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 	struct vv know = { 0 };
 	int rc;
 
+	/* Who may not send may not say that all was sent. */
+	if (l->read_only)
+		return -EPERM;
 	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
 		return rc;
 	vv_join(&r->s->know, &know);

@@ -491,6 +491,8 @@ replica_start(struct replica *r, const struct replica_view *view, const char *mo
 	if (r->listen_fd < 0)
 		return r->listen_fd;
 	peers_reload(r);
+	if ((rc = hasher_start(r)) < 0)
+		return rc;
 	r->running = true;
 	rc = pthread_create(&r->thread, NULL, thread_main, r);
 	if (rc != 0) {
@@ -515,6 +517,9 @@ replica_stop(struct replica *r)
 	replica_call(r, stop_call, NULL);
 	pthread_join(r->thread, NULL);
 	r->running = false;
+	hasher_stop(r);
+	run_calls(r);
+	hasher_free(r, local_hash_now);
 	control_unlink(r->dev, r->ino);
 	while (r->links) {
 		link_close(r->links, "unreachable", "this end stops");
@@ -538,6 +543,7 @@ replica_on_quit(struct replica *r, void (*stop)(void *arg), void *arg)
 
 struct served {
 	int fd;
+	char *peer;
 	bool read_only;
 	void (*closed)(void *arg);
 	void *arg;
@@ -548,7 +554,8 @@ serve_call(struct replica *r, void *arg)
 {
 	struct served *q = arg;
 
-	link_on_close(link_new(r, q->fd, NULL, false, q->read_only), q->closed, q->arg);
+	link_on_close(link_new(r, q->fd, NULL, q->peer, q->read_only), q->closed, q->arg);
+	free(q->peer);
 	free(q);
 }
 
@@ -557,8 +564,7 @@ replica_serve(struct replica *r, int fd, const char *peer, bool read_only, void 
 {
 	struct served *q = mem_alloc(sizeof(*q));
 
-	(void)peer;		/* its Hello names it */
-	*q = (struct served){ fd, read_only, closed, arg };
+	*q = (struct served){ fd, mem_str(peer), read_only, closed, arg };
 	replica_call(r, serve_call, q);
 	return 0;
 }

@@ -349,6 +349,8 @@ start_sync(struct replica *r, void *arg)
 	struct control_conn *c;
 
 	replica_settle_events(r);
+	if (hasher_wait(r, start_sync, arg))
+		return;
 	view_update(r);
 	replica_commit(r);
 	DL_FOREACH(r->conns, c)
@@ -508,6 +510,8 @@ start_wait(struct replica *r, void *arg)
 	struct control_conn *c;
 
 	replica_settle_events(r);
+	if (hasher_wait(r, start_wait, arg))
+		return;
 	replica_commit(r);
 	link_changed(r);
 	DL_FOREACH(r->conns, c)
@@ -556,7 +560,7 @@ cmd_serve(struct replica *r, struct control_conn *c, json_t *q)
 	reply_ok(c);
 	c->fd = -1;
 	c->closed = true;
-	link_new(r, fd, NULL, false, read_only);
+	link_new(r, fd, NULL, json_string_value(json_object_get(q, "peer")), read_only);
 }
 
 static void

@@ -15,6 +15,7 @@
 #include <uthash.h>
 
 #include "replication/disk.h"
+#include "replication/hasher.h"
 #include "replication/index.h"
 #include "replication/local.h"
 #include "replication/log.h"
@@ -84,6 +85,7 @@ struct want {
 	int fd;			/* -1, or the partial file */
 	struct waiter *waiters;
 	size_t waiters_len;
+	bool checking;		/* all is here, and being hashed */
 	bool failed;		/* the peer had it no more: wait for news */
 	bool full;		/* no room: tried again later */
 };
@@ -160,11 +162,13 @@ struct replica {
 	pthread_t thread;
 	bool running;
 
+	bool view_held;			/* we hold the view lock */
 	struct note *notes;
 	size_t notes_len;
 	struct reg_list deferred;	/* pending ones that could not show yet */
 	int64_t deferred_at_ms;
 	struct staged *staged;
+	struct hasher *hasher;	/* NULL while not started */
 	struct want *wants;
 	uint64_t next_want;
 	uint64_t next_temp;
@@ -204,6 +208,9 @@ void		 replica_settle_events(struct replica *r);
 
 void		 local_event(struct replica *r, struct event *e);
 
+/* A file that was to be hashed is looked at now: the replica stops. */
+void		 local_hash_now(struct replica *r, struct hash_job *j);
+
 /* Looks at dir/name on disk as if it had just been written. */
 void		 local_seal(struct replica *r, struct disk_dir *dd, const char *name);
 
@@ -230,6 +237,13 @@ void		 disk_mark_dir(struct replica *r, struct disk_dir *dd);
 
 /* ---- view.c ---- */
 
+/*
+ * Until the next view_update: users see what the state says, and what they did
+ * is in it.  To be called before directories of the state change by what a peer
+ * says, so that nobody acts upon what is not there any more.
+ */
+void		 view_hold(struct replica *r);
+
 /* Shows what became complete, and makes the names on disk what the state says. */
 void		 view_update(struct replica *r);
 
@@ -240,6 +254,8 @@ void		 view_defer(struct replica *r, struct reg *reg);
 
 /* Is the content of every version of r->pending here?  Asks for what is not. */
 bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
+/* Content that a name shows went astray: asks for it. */
+void		 content_fetch(struct replica *r, const struct reg *reg, const struct version *v);
 int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);
 /* A file in staging/ with that content, to be renamed into place. */
 int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size);
@@ -260,13 +276,16 @@ uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
 
 /* ---- link.c ---- */
 
-struct link	*link_new(struct replica *r, int fd, struct peer *p, bool dialer, bool read_only);
+/* p: whom we called.  Else it called us: only: it must be that one, if not NULL. */
+struct link	*link_new(struct replica *r, int fd, struct peer *p, const char *only, bool read_only);
 void		 link_pump(struct link *l);		/* sends what can be sent */
 short		 link_events(const struct link *l);	/* to poll for */
 int		 link_fd(const struct link *l);
 void		 link_ready(struct link *l, short revents);	/* may end and free it */
 void		 link_close(struct link *l, const char *state, const char *why);
+/* Asks for content; or says that what was asked for is not wanted any more. */
 bool		 link_want(struct link *l, struct want *w);
+void		 link_unwant(struct link *l, const struct want *w);
 bool		 link_is_up(const struct link *l);
 uint64_t	 link_peer_id(const struct link *l);
 void		 link_start_round(struct link *l, uint64_t round);

@@ -176,8 +176,70 @@ read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const
 
 /* ---- files ---- */
 
+static void	 write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, const struct hash_job *job);
+
+/* What a hash job found, if that is still what stands there. */
+static int
+use_hash(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *prev,
+    const struct hash_job *j, struct local_file *out)
+{
+	struct file_stamp then = stamp_of(&j->st);
+
+	if (j->rc < 0)
+		return j->rc;
+	if (!stamp_same(&then, st))
+		return -EAGAIN;		/* told again when it is closed, or quiet */
+	*out = (struct local_file){ KIND_FILE, j->hash, (uint64_t)st->st_size, { 0 } };
+	disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
+	return 0;
+}
+
 static void
-write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino)
+hashed(struct replica *r, struct hash_job *j)
+{
+	struct disk_dir *dd = disk_find(&r->disk, j->dir);
+
+	r->s->now = (uint64_t)j->time_ns;
+	if (dd && dd->ids_len)
+		write_at(r, dd, j->name, 0, j);
+}
+
+void
+local_hash_now(struct replica *r, struct hash_job *j)
+{
+	struct disk_dir *dd = j->done == hashed ? disk_find(&r->disk, j->dir) : NULL;
+
+	r->s->now = (uint64_t)j->time_ns;
+	if (dd && dd->ids_len)
+		write_at(r, dd, j->name, 0, NULL);
+}
+
+/* True: it is hashed elsewhere, and looked at again then. */
+static bool
+hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, const struct stat *st)
+{
+	struct hash_job *j;
+	int fd;
+
+	if (!r->hasher || !S_ISREG(st->st_mode) || st->st_size <= HASHER_WORTH)
+		return false;
+	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	j = mem_alloc(sizeof(*j));
+	j->fd = fd;
+	j->done = hashed;
+	j->dir = dd->ino;
+	j->name = mem_str(name);
+	j->time_ns = (int64_t)r->s->now;
+	hasher_add(r, j);
+	return true;
+}
+
+/* dir/name holds new content; ino 0: whatever stands there.  job: its hash, if
+ * that is known already. */
+static void
+write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, const struct hash_job *job)
 {
 	int fd = disk_fd(&r->disk, dd), rc;
 	struct local_file file;
@@ -199,9 +261,14 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino)
 	}
 	if (known && stamp_same(&known->stamp, &st))
 		goto out;
-	rc = read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
+	if (job)
+		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
+	else if (ino && hash_later(r, dd, fd, name, &st))
+		goto out;
+	else
+		rc = read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
 	if (rc < 0) {
-		if (rc != -EINVAL && rc != -ENOENT)
+		if (rc != -EINVAL && rc != -ENOENT && rc != -EAGAIN)
 			log_warn("%s: cannot be read: %s", name, strerror(-rc));
 		goto out;
 	}
@@ -225,7 +292,7 @@ local_seal(struct replica *r, struct disk_dir *dd, const char *name)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	write_at(r, dd, copy, 0);
+	write_at(r, dd, copy, 0, NULL);
 	free(copy);
 }
 
@@ -256,7 +323,7 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	seen_open(r, to, e->name2, &b);
 	known = seen_file(&a, e->name, &owner);
 	if (!a.e) {
-		write_at(r, to, e->name2, 0);
+		write_at(r, to, e->name2, e->ino, NULL);
 		goto out;
 	}
 	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino)) {
@@ -359,13 +426,16 @@ rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, stru
 		old = disk_of(q.g.dirs.ids[0]);
 	seen_close(&q);
 	rc = local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2);
-	if (rc < 0) {
-		log_warn("%s: moved to %s, but: %s", e->name, e->name2, strerror(-rc));
-		return;
-	}
 	if (old && old != dd)
 		disk_forget(&r->disk, old);
 	disk_place(dd, to, e->name2);
+	if (rc < 0) {
+		/* Back it goes, to where it shows. */
+		log_warn("%s: moved to %s, but: %s", e->name, e->name2, strerror(-rc));
+		for (size_t i = 0; i < dd->ids_len; i++)
+			state_touch_dir(r->s, dd->ids[i]);
+		return;
+	}
 	disk_mark_dir(r, dd);
 }
 
@@ -519,7 +589,7 @@ local_event(struct replica *r, struct event *e)
 	}
 	switch (e->op) {
 	case REPLICA_WRITE:
-		write_at(r, at, e->name, e->ino);
+		write_at(r, at, e->name, e->ino, NULL);
 		break;
 	case REPLICA_UNLINK:
 		unlink_at(r, at, e->name);

@@ -116,7 +116,7 @@ dial(struct replica *r, struct peer *p, const struct settings_peer *sp)
 	/* What went wrong last is shown until it goes well. */
 	if (!*p->error)
 		set_state(p, "connecting", NULL);
-	link_new(r, fd, p, true, false);
+	link_new(r, fd, p, NULL, false);
 }
 
 static bool

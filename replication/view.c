@@ -11,6 +11,7 @@
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,15 +27,23 @@
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
+#define HOLD_TRIES 8
+
 /* A file that left its place: it stands in moving/ under `temp`. */
 struct lifted {
 	struct reg *reg;
 	struct hash hash;
 	struct file_stamp stamp;
-	ino_t dir;
 	char *name;
 	char temp[32];
 	bool placed;
+};
+
+/* What is to be seen as one directory, and where. */
+struct plan {
+	struct disk_dir *dd, *up;
+	const char *name;
+	struct folder f;
 };
 
 struct view {
@@ -42,9 +51,11 @@ struct view {
 	struct obstack o;
 	struct lifted *lifted;
 	size_t lifted_len;
-	struct disk_dir **orphans;	/* directories on disk that nothing shows in */
-	size_t orphans_len;
 	struct dir_list dirs;		/* to be looked at, those above first */
+	struct plan *plans;
+	size_t plans_len;
+	struct disk_dir **left;		/* that some directory showed in until now */
+	size_t left_len;
 };
 
 /* ---- telling the mount ---- */
@@ -179,12 +190,19 @@ show_ready(struct replica *r)
 
 /* ---- directories ---- */
 
+/*
+ * First it is decided which directory on disk each one shows in, while all
+ * still stand where they did; what must not stay in its place is lifted, all
+ * of it, so that nothing is in the way of anything; then each is put where it
+ * belongs, those above first.
+ */
+
 static void
 add_dir(struct view *v, struct dir *d)
 {
-	for (size_t i = 0; i < v->dirs.len; i++)
-		if (v->dirs.d[i] == d)
-			return;
+	if (d->listed)
+		return;
+	d->listed = true;
 	v->dirs.d = mem_resize(v->dirs.d, v->dirs.len + 1, sizeof(*v->dirs.d));
 	v->dirs.d[v->dirs.len++] = d;
 }
@@ -211,17 +229,17 @@ static void
 lift_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *name)
 {
 	struct reg_file *f = reg_file_find(reg, name);
-	struct lifted l = { .reg = reg, .hash = f->hash, .stamp = f->stamp, .dir = dd->ino };
+	struct lifted l = { .reg = reg, .hash = f->hash, .stamp = f->stamp };
 	int fd = disk_fd(&v->r->disk, dd);
 
 	snprintf(l.temp, sizeof(l.temp), "f-%" PRIx64, ++v->r->next_temp);
 	l.name = mem_str(name);
 	if (fd < 0 || renameat2(fd, name, v->r->moving_fd, l.temp, RENAME_NOREPLACE) < 0) {
-		if (errno != ENOENT)
+		if (fd >= 0 && errno != ENOENT)
 			log_warn("cannot move %s aside: %s", name, strerror(errno));
 		free(l.name);
 	} else {
-		tell_moved(v->r, f->stamp.ino, dd->ino, name, 0, NULL);
+		tell_moved(v->r, f->stamp.ino, dd->ino, l.name, 0, NULL);
 		v->lifted = mem_resize(v->lifted, v->lifted_len + 1, sizeof(*v->lifted));
 		v->lifted[v->lifted_len++] = l;
 	}
@@ -234,84 +252,217 @@ struct names {
 	size_t len;
 };
 
+static void
+add_name(struct names *l, const char *name)
+{
+	l->n = mem_resize(l->n, l->len + 1, sizeof(*l->n));
+	l->n[l->len++] = mem_str(name);
+}
+
 static int
 collect_name(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
-	struct names *l = arg;
-
 	(void)dir_num;
 	(void)seq;
-	l->n = mem_resize(l->n, l->len + 1, sizeof(*l->n));
-	l->n[l->len++] = mem_str(name);
+	add_name(arg, name);
 	return 0;
 }
 
-/* A directory came to or left a name: files of that name may show otherwise. */
+/* All names that d has registers for; some come twice. */
 static void
-touch_name(struct view *v, const struct disk_dir *up, const char *name)
+names_in(struct replica *r, const struct dir *d, struct names *l)
 {
-	for (size_t i = 0; up && i < up->ids_len; i++) {
-		struct reg *reg = state_reg(v->r->s, up->ids[i], name, false);
+	index_regs_in_dir(r->x, d->num, collect_name, l);
+	for (size_t i = 0; i < r->s->dirty_regs.len; i++)
+		if (r->s->dirty_regs.r[i]->dir == d)
+			add_name(l, reg_name(r->s->dirty_regs.r[i]));
+}
 
-		if (reg)
-			state_touch_reg(v->r->s, reg);
+static void
+names_fini(struct names *l)
+{
+	for (size_t i = 0; i < l->len; i++)
+		free(l->n[i]);
+	free(l->n);
+}
+
+/* Is the file of that name noted by any register that shows in dd? */
+static bool
+is_noted(struct replica *r, const struct disk_dir *dd, const char *name)
+{
+	for (size_t i = 0; i < dd->ids_len; i++) {
+		struct reg *reg = state_reg(r->s, dd->ids[i], name, false);
+
+		if (reg && reg_file_find(reg, name))
+			return true;
 	}
+	return false;
 }
 
-static int
-lift_dir(struct view *v, struct disk_dir *dd)
-{
-	char temp[32];
-	int fd;
-
-	if (dd->lifted)
-		return 0;
-	fd = disk_fd(&v->r->disk, dd->up);
-	disk_lifted_name(dd, temp, sizeof(temp));
-	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0)
-		return fd < 0 ? fd : -errno;
-	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
-	touch_name(v, dd->up, dd->name);
-	dd->lifted = true;
-	return 0;
-}
-
-/* d shows in another directory on disk from now on: its files and children go there. */
 static void
-migrate(struct view *v, struct dir *d, struct disk_dir *to)
+collect_base(void *arg, const char *base)
+{
+	add_name(arg, base);
+}
+
+/* The main names whose files may stand under `name` in dd. */
+static void
+bases_of(struct view *v, struct disk_dir *dd, const char *name, struct names *l)
+{
+	struct folder f;
+
+	add_name(l, name);
+	if (!strstr(name, STATE_SEP) || !dd->ids_len)
+		return;
+	display_folder(v->r->s, dd->ids[0], &v->o, &f);
+	display_bases(v->r->s, &f, name, collect_base, l);
+}
+
+/* A directory comes to or leaves a name: files may show otherwise.  clear:
+ * those that stand under that very name are lifted. */
+static void
+touch_name(struct view *v, struct disk_dir *up, const char *name, bool clear)
+{
+	struct names l = { 0 };
+
+	if (!up)
+		return;
+	bases_of(v, up, name, &l);
+	for (size_t i = 0; i < up->ids_len; i++)
+		for (size_t j = 0; j < l.len; j++) {
+			struct reg *reg = state_reg(v->r->s, up->ids[i], l.n[j], false);
+
+			if (!reg)
+				continue;
+			if (clear && reg_file_find(reg, name))
+				lift_file(v, up, reg, name);
+			state_touch_reg(v->r->s, reg);
+		}
+	names_fini(&l);
+}
+
+/* What users made in dd and nobody told of yet becomes known. */
+static void
+seal_untold(struct view *v, struct disk_dir *dd)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	DIR *dir = NULL;
+	struct dirent *de;
+	struct stat st;
+	struct names l = { 0 };
+
+	if (fd >= 0)
+		fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || !(dir = fdopendir(fd))) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((de = readdir(dir)))
+		if (fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)))
+			add_name(&l, de->d_name);
+	closedir(dir);
+	for (size_t i = 0; i < l.len; i++) {
+		struct names bases = { 0 };
+		bool known = false;
+
+		bases_of(v, dd, l.n[i], &bases);
+		for (size_t j = 0; j < bases.len && !known; j++)
+			for (size_t k = 0; k < dd->ids_len && !known; k++) {
+				struct reg *reg = state_reg(v->r->s, dd->ids[k], bases.n[j], false);
+
+				known = reg && reg_file_find(reg, l.n[i]);
+			}
+		names_fini(&bases);
+		if (!known)
+			local_seal(v->r, dd, l.n[i]);
+	}
+	names_fini(&l);
+}
+
+/* d shows in no directory on disk for the moment: its files are lifted. */
+static void
+leave(struct view *v, struct dir *d)
 {
 	struct disk_dir *from = disk_of(d);
 	struct names l = { 0 };
 
-	if (from == to)
+	if (!from)
 		return;
-	if (from) {
-		replica_commit(v->r);		/* the index names what stands in it */
-		index_regs_in_dir(v->r->x, d->num, collect_name, &l);
-		for (size_t i = 0; i < l.len; i++) {
-			struct reg *reg = state_reg(v->r->s, d, l.n[i], false);
+	if (from->ids_len == 1)
+		seal_untold(v, from);
+	names_in(v->r, d, &l);
+	for (size_t i = 0; i < l.len; i++) {
+		struct reg *reg = state_reg(v->r->s, d, l.n[i], false);
 
-			if (reg) {
-				while (reg->files_len)
-					lift_file(v, from, reg, reg->files[0].name);
-				state_touch_reg(v->r->s, reg);
-			}
-			free(l.n[i]);
-		}
-		free(l.n);
+		if (!reg)
+			continue;
+		while (reg->files_len)
+			lift_file(v, from, reg, reg->files[0].name);
+		state_touch_reg(v->r->s, reg);
 	}
-	disk_assign(d, to);
-	for (struct dir *c = d->children; c; c = c->next)
-		add_dir(v, c);
-	if (from && !from->ids_len) {
-		v->orphans = mem_resize(v->orphans, v->orphans_len + 1, sizeof(*v->orphans));
-		v->orphans[v->orphans_len++] = from;
-		lift_dir(v, from);	/* something else may come to stand there */
-	} else if (from) {
-		for (size_t i = 0; i < from->ids_len; i++)
-			add_dir(v, from->ids[i]);
-	}
+	names_fini(&l);
+	disk_assign(d, NULL);
 	state_dir_noted(v->r->s, d);
+	for (size_t i = 0; i < v->left_len; i++)
+		if (v->left[i] == from)
+			return;
+	v->left = mem_resize(v->left, v->left_len + 1, sizeof(*v->left));
+	v->left[v->left_len++] = from;
+}
+
+/* Others that must be looked at with d: those that it stands with or comes to
+ * stand with, and what is below it if it may change its directory on disk. */
+static void
+add_related(struct view *v, struct dir *d)
+{
+	struct disk_dir *dd = disk_of(d);
+	bool alone = dd && dd->ids_len == 1;
+	struct folder f;
+
+	if (!d->at.up)
+		return;
+	if (dd && alone && !state_stands(d))
+		seal_untold(v, dd);
+	for (size_t i = 0; dd && i < dd->ids_len; i++)
+		add_dir(v, dd->ids[i]);
+	if (state_stands(d)) {
+		display_folder(v->r->s, d, &v->o, &f);
+		for (size_t i = 0; i < f.len; i++)
+			add_dir(v, f.ids[i]);
+		alone &= f.len == 1;
+		if (!disk_of(d->at.up))
+			add_dir(v, d->at.up);
+	} else {
+		alone = false;
+	}
+	for (struct dir *c = alone ? NULL : d->children; c; c = c->next)
+		if (state_stands(c) || disk_of(c))
+			add_dir(v, c);
+}
+
+static void
+collect(struct view *v)
+{
+	struct state *s = v->r->s;
+	size_t seen = 0;
+
+	while (seen < v->dirs.len || s->touched_dirs.len) {
+		while (s->touched_dirs.len) {
+			struct dir *d = s->touched_dirs.d[--s->touched_dirs.len];
+
+			d->touched = false;
+			add_dir(v, d);
+			add_related(v, d);	/* once more, if it was listed before */
+		}
+		while (seen < v->dirs.len)
+			add_related(v, v->dirs.d[seen++]);
+	}
+	for (size_t i = 0; i < v->dirs.len; i++)
+		v->dirs.d[i]->listed = false;
+	if (v->dirs.len > 1)
+		qsort(v->dirs.d, v->dirs.len, sizeof(*v->dirs.d), by_depth);
 }
 
 /* Of the directories on disk that a folder's members stand in, the one to keep. */
@@ -330,19 +481,98 @@ choose(const struct folder *f, const struct disk_dir *up, const char *name)
 	return NULL;
 }
 
-/* Files that stand where a directory is to come show under other names now. */
-static void
-clear_name(struct view *v, struct disk_dir *up, const char *name)
+/* A new one, lifted as yet. */
+static struct disk_dir *
+make_dir(struct view *v, struct disk_dir *up, const char *name)
 {
-	for (size_t i = 0; i < up->ids_len; i++) {
-		struct reg *reg = state_reg(v->r->s, up->ids[i], name, false);
+	struct disk_dir *dd;
+	char temp[40], lifted[40];
+	struct stat st;
 
-		if (!reg)
-			continue;
-		if (reg_file_find(reg, name))
-			lift_file(v, up, reg, name);
-		state_touch_reg(v->r->s, reg);
+	snprintf(temp, sizeof(temp), "n-%" PRIx64, ++v->r->next_temp);
+	if (mkdirat(v->r->moving_fd, temp, 0700) < 0 ||
+	    fstatat(v->r->moving_fd, temp, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		log_err("cannot make directory %s: %s", name, strerror(errno));
+		return NULL;
 	}
+	dd = disk_add(&v->r->disk, st.st_ino, up, name);
+	disk_lifted_name(dd, lifted, sizeof(lifted));
+	renameat(v->r->moving_fd, temp, v->r->moving_fd, lifted);
+	dd->lifted = true;
+	return dd;
+}
+
+static void
+come_to(struct view *v, struct dir *d, struct disk_dir *dd)
+{
+	struct names l = { 0 };
+
+	if (disk_of(d) == dd)
+		return;
+	leave(v, d);
+	disk_assign(d, dd);
+	state_dir_noted(v->r->s, d);
+	names_in(v->r, d, &l);
+	for (size_t i = 0; i < l.len; i++) {
+		struct reg *reg = state_reg(v->r->s, d, l.n[i], false);
+
+		if (reg)
+			state_touch_reg(v->r->s, reg);
+	}
+	names_fini(&l);
+}
+
+/* Decides where all listed ones show from now on. */
+static void
+assign(struct view *v)
+{
+	for (size_t i = 0; i < v->dirs.len; i++)
+		if (!state_stands(v->dirs.d[i]))
+			leave(v, v->dirs.d[i]);
+	for (size_t i = 0; i < v->dirs.len; i++) {
+		struct dir *d = v->dirs.d[i];
+		struct plan p = { .name = d->at.name };
+
+		if (!d->at.up || !state_stands(d))
+			continue;
+		display_folder(v->r->s, d, &v->o, &p.f);
+		if (p.f.ids[0] != d || !(p.up = disk_of(d->at.up)))
+			continue;
+		p.dd = choose(&p.f, p.up, p.name);
+		if (!p.dd && !(p.dd = make_dir(v, p.up, p.name)))
+			continue;
+		for (size_t j = 0; j < p.f.len; j++)
+			come_to(v, p.f.ids[j], p.dd);
+		v->plans = mem_resize(v->plans, v->plans_len + 1, sizeof(*v->plans));
+		v->plans[v->plans_len++] = p;
+	}
+}
+
+static bool
+is_placed(const struct plan *p)
+{
+	return !p->dd->lifted && p->dd->up == p->up && strcmp(p->dd->name, p->name) == 0;
+}
+
+static int
+lift_dir(struct view *v, struct disk_dir *dd)
+{
+	char temp[40];
+	int fd;
+
+	if (dd->lifted)
+		return 0;
+	fd = disk_fd(&v->r->disk, dd->up);
+	disk_lifted_name(dd, temp, sizeof(temp));
+	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0) {
+		fd = fd < 0 ? fd : -errno;
+		log_warn("cannot move directory %s aside: %s", dd->name, strerror(-fd));
+		return fd;
+	}
+	tell_moved(v->r, dd->ino, dd->up->ino, dd->name, 0, NULL);
+	touch_name(v, dd->up, dd->name, false);
+	dd->lifted = true;
+	return 0;
 }
 
 static int
@@ -350,62 +580,73 @@ place_dir(struct view *v, struct disk_dir *dd, struct disk_dir *up, const char *
 {
 	bool lifted = dd->lifted;
 	int to = disk_fd(&v->r->disk, up), from, rc = 0;
-	char temp[32];
+	char temp[40];
 
 	if (to < 0)
 		return to;
 	to = fcntl(to, F_DUPFD_CLOEXEC, 3);	/* the next disk_fd may close ours */
 	disk_lifted_name(dd, temp, sizeof(temp));
 	from = lifted ? v->r->moving_fd : disk_fd(&v->r->disk, dd->up);
-	if (renameat2(from, lifted ? temp : dd->name, to, name, RENAME_NOREPLACE) < 0)
+	if (from < 0)
+		rc = from;
+	else if (renameat2(from, lifted ? temp : dd->name, to, name, RENAME_NOREPLACE) < 0)
 		rc = -errno;
 	close(to);
 	if (rc < 0)
 		return rc;
 	tell_moved(v->r, dd->ino, lifted ? 0 : dd->up->ino, lifted ? NULL : dd->name, up->ino, name);
 	if (!lifted)
-		touch_name(v, dd->up, dd->name);
+		touch_name(v, dd->up, dd->name, false);
 	disk_place(dd, up, name);
 	return 0;
 }
 
-/* Another directory is in the way: it is looked at before ours takes its place. */
+/* Something that is not known stands where a directory belongs. */
 static void
 make_way(struct view *v, struct disk_dir *up, const char *name)
 {
-	struct disk_dir *other, *tmp;
-
-	clear_name(v, up, name);
-	HASH_ITER(hh, v->r->disk.dirs, other, tmp) {
-		if (other->up != up || other->lifted || strcmp(other->name, name) != 0)
-			continue;
-		lift_dir(v, other);
-		for (size_t i = 0; i < other->ids_len; i++)
-			add_dir(v, other->ids[i]);
-	}
-}
-
-/* Makes a directory; one that nobody told of and stands there already is taken. */
-static struct disk_dir *
-make_dir(struct view *v, struct disk_dir *up, const char *name)
-{
 	int fd = disk_fd(&v->r->disk, up);
-	struct disk_dir *dd;
 	struct stat st;
 
-	if (fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    (!S_ISDIR(st.st_mode) || disk_find(&v->r->disk, st.st_ino))) {
-		make_way(v, up, name);
-		fd = disk_fd(&v->r->disk, up);
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if ((S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !is_noted(v->r, up, name))
+		local_seal(v->r, up, name);	/* a sibling beside the directory */
+	touch_name(v, up, name, true);
+	fd = disk_fd(&v->r->disk, up);
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	log_info("%s: a directory takes its place: it goes to the trash", name);
+	tell_moved(v->r, st.st_ino, up->ino, name, 0, NULL);
+	content_to_trash(v->r, fd, name, name);
+}
+
+/* Lifts what is not in its place, and what nothing shows in any more. */
+static void
+lift_dirs(struct view *v)
+{
+	size_t movers = 0, orphans = 0;
+
+	for (size_t i = 0; i < v->left_len; i++)
+		orphans += v->left[i]->ids_len == 0;
+	for (size_t i = 0; i < v->plans_len; i++)
+		movers += !is_placed(&v->plans[i]);
+	/* A plain move is one step. */
+	for (size_t i = 0; i < v->plans_len && movers == 1 && !orphans; i++) {
+		struct plan *p = &v->plans[i];
+
+		if (is_placed(p) || p->dd->lifted)
+			continue;
+		touch_name(v, p->up, p->name, true);
+		if (place_dir(v, p->dd, p->up, p->name) == 0)
+			return;
 	}
-	if (fd < 0 || (mkdirat(fd, name, 0700) < 0 && errno != EEXIST) ||
-	    fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
-		log_err("cannot make directory %s: %s", name, strerror(fd < 0 ? -fd : errno));
-		return NULL;
-	}
-	dd = disk_add(&v->r->disk, st.st_ino, up, name);
-	tell_moved(v->r, st.st_ino, 0, NULL, up->ino, name);
-	return dd;
+	for (size_t i = 0; i < v->left_len; i++)
+		if (v->left[i]->ids_len == 0)
+			lift_dir(v, v->left[i]);
+	for (size_t i = 0; i < v->plans_len; i++)
+		if (!is_placed(&v->plans[i]))
+			lift_dir(v, v->plans[i].dd);
 }
 
 static void
@@ -427,85 +668,50 @@ apply_dir_attrs(struct view *v, struct disk_dir *dd, const struct folder *f)
 	attrs_fini(&a);
 }
 
-/* Brings the directory that d shows in to its place. */
 static void
-update_dir(struct view *v, struct dir *d)
+place_dirs(struct view *v)
 {
-	struct disk_dir *up, *dd;
-	struct folder f;
-	int rc;
+	for (size_t i = 0; i < v->plans_len; i++) {
+		struct plan *p = &v->plans[i];
+		int rc = 0;
 
-	if (!d->at.up) {
-		display_folder(v->r->s, d, &v->o, &f);
-		apply_dir_attrs(v, v->r->disk.root, &f);
-		return;
-	}
-	if (!state_stands(d)) {
-		migrate(v, d, NULL);
-		return;
-	}
-	up = disk_of(d->at.up);
-	if (!up) {
-		/* What is above stands because this does. */
-		update_dir(v, d->at.up);
-		up = disk_of(d->at.up);
-		if (!up)
-			return;
-	}
-	display_folder(v->r->s, d, &v->o, &f);
-	dd = choose(&f, up, d->at.name);
-	if (!dd) {
-		clear_name(v, up, d->at.name);
-		dd = make_dir(v, up, d->at.name);
-	} else if (dd->lifted || dd->up != up || strcmp(dd->name, d->at.name) != 0) {
-		clear_name(v, up, d->at.name);
-		rc = place_dir(v, dd, up, d->at.name);
-		if (rc == -EEXIST) {
-			make_way(v, up, d->at.name);
-			rc = place_dir(v, dd, up, d->at.name);
+		if (!is_placed(p)) {
+			touch_name(v, p->up, p->name, true);
+			rc = place_dir(v, p->dd, p->up, p->name);
 		}
-		if (rc == -EINVAL && lift_dir(v, dd) == 0)	/* into what is below it as yet */
-			add_dir(v, d);
-		else if (rc < 0)
-			log_err("cannot move directory %s: %s", d->at.name, strerror(-rc));
+		if (rc == -EEXIST) {
+			make_way(v, p->up, p->name);
+			rc = place_dir(v, p->dd, p->up, p->name);
+		}
+		if (rc < 0) {
+			log_err("cannot move directory %s: %s", p->name, strerror(-rc));
+			continue;
+		}
+		apply_dir_attrs(v, p->dd, &p->f);
+		disk_mark_dir(v->r, p->dd);
 	}
-	if (!dd)
-		return;
-	/* Who stood in it, and shows elsewhere now, needs another. */
-	for (size_t i = 0; i < dd->ids_len; i++) {
-		size_t j = 0;
-
-		while (j < f.len && f.ids[j] != dd->ids[i])
-			j++;
-		if (j == f.len)
-			add_dir(v, dd->ids[i]);
-	}
-	for (size_t i = 0; i < f.len; i++)
-		migrate(v, f.ids[i], dd);
-	apply_dir_attrs(v, dd, &f);
-	disk_mark_dir(v->r, dd);
 }
 
 static void
 update_dirs(struct view *v)
 {
-	struct state *s = v->r->s;
+	struct folder root;
 
-	for (size_t i = 0; i < s->touched_dirs.len; i++) {
-		s->touched_dirs.d[i]->touched = false;
-		add_dir(v, s->touched_dirs.d[i]);
-	}
-	s->touched_dirs.len = 0;
-	if (v->dirs.len > 1)
-		qsort(v->dirs.d, v->dirs.len, sizeof(*v->dirs.d), by_depth);
-	/* Looking at one may add others, at the end; one may come twice. */
-	for (size_t i = 0; i < v->dirs.len && i < 1000000; i++) {
+	collect(v);
+	if (!v->dirs.len)
+		return;
+	assign(v);
+	lift_dirs(v);
+	place_dirs(v);
+	for (size_t i = 0; i < v->dirs.len; i++) {
 		struct dir *d = v->dirs.d[i];
 
-		v->dirs.d[i] = NULL;
-		update_dir(v, d);
-		if (d->at.up)
-			touch_name(v, disk_of(d->at.up), d->at.name);
+		if (d->at.up) {
+			touch_name(v, disk_of(d->at.up), d->at.name, false);
+			continue;
+		}
+		display_folder(v->r->s, d, &v->o, &root);
+		apply_dir_attrs(v, v->r->disk.root, &root);
 	}
 }
 
@@ -519,6 +725,18 @@ struct slot {
 	struct lifted *lifted;
 };
 
+/* Does a lifted file still hold what its note says? */
+static bool
+lifted_is_as_noted(struct view *v, const struct lifted *l)
+{
+	struct stat st;
+
+	return fstatat(v->r->moving_fd, l->temp, &st, AT_SYMLINK_NOFOLLOW) == 0 && same_stamp(&l->stamp, &st) &&
+	    !is_writing(v->r, st.st_ino);
+}
+
+/* A lifted file with that content: of this group, even if it is being written,
+ * else any that is certain to hold it. */
 static struct lifted *
 find_lifted(struct view *v, const struct name_group *g, const struct folder *f, const struct hash *h)
 {
@@ -530,6 +748,12 @@ find_lifted(struct view *v, const struct name_group *g, const struct folder *f, 
 		for (size_t j = 0; j < f->len; j++)
 			if (l->reg->dir == f->ids[j])
 				return l;
+	}
+	for (size_t i = 0; i < v->lifted_len; i++) {
+		struct lifted *l = &v->lifted[i];
+
+		if (!l->placed && hash_compare(&l->hash, h) == 0 && lifted_is_as_noted(v, l))
+			return l;
 	}
 	return NULL;
 }
@@ -552,20 +776,13 @@ name_is_wanted(const struct slot *slots, size_t n, const char *name)
 	return false;
 }
 
+/* It goes to the trash in the end, unless its content is wanted elsewhere. */
 static void
 remove_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *name)
 {
-	struct reg_file *f = reg_file_find(reg, name);
-	int fd = disk_fd(&v->r->disk, dd);
-
-	if (fd >= 0) {
-		if (v->r->view)
-			v->r->view->replaced(v->r->view->ctx, f->stamp.ino);
-		tell_moved(v->r, f->stamp.ino, dd->ino, name, 0, NULL);
-		content_to_trash(v->r, fd, name, name);
-	}
-	reg_file_forget(reg, name);
-	state_reg_noted(v->r->s, reg);
+	if (v->r->view)
+		v->r->view->replaced(v->r->view->ctx, reg_file_find(reg, name)->stamp.ino);
+	lift_file(v, dd, reg, name);
 }
 
 static const struct version *
@@ -615,6 +832,7 @@ static void
 place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 {
 	struct shown *e = p->e;
+	bool written = false;
 	char temp[80];
 	int from, fd, rc;
 	struct stat st;
@@ -622,6 +840,7 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 	if (p->lifted) {
 		from = v->r->moving_fd;
 		snprintf(temp, sizeof(temp), "%s", p->lifted->temp);
+		written = !lifted_is_as_noted(v, p->lifted);
 	} else {
 		from = v->r->staging_fd;
 		rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
@@ -630,12 +849,18 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 			replica_commit(v->r);
 			rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
 		}
+		if (rc == -ENOENT) {
+			log_info("content of %s went elsewhere meanwhile: fetched again", e->name);
+			if (leader_of(e))
+				content_fetch(v->r, e->leader_reg, leader_of(e));
+			return;
+		}
 		if (rc < 0) {
 			log_err("content of %s is not here: %s", e->name, strerror(-rc));
 			return;
 		}
 	}
-	if (fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!written && fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		disk_attrs_apply(v->r, from, temp, &st, &e->attrs);
 	rc = put_in_place(v, dd, from, temp, e->name);
 	if (rc < 0) {
@@ -649,6 +874,9 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		p->lifted->placed = true;
 	tell_moved(v->r, st.st_ino, 0, NULL, dd->ino, e->name);
 	record(v, e, &st, fd);
+	/* What is being written there is told when it is closed. */
+	if (written)
+		reg_file_find(e->leader_reg, e->name)->stamp = (struct file_stamp){ 0 };
 }
 
 /* The attributes of a file that stays where it is. */
@@ -820,23 +1048,20 @@ update_files(struct view *v)
 static void
 remove_orphan(struct view *v, struct disk_dir *dd)
 {
-	char temp[32];
+	char temp[40];
 	int up;
 
-	if (dd->ids_len)
-		return;
 	disk_lifted_name(dd, temp, sizeof(temp));
 	if (v->r->view)
 		v->r->view->replaced(v->r->view->ctx, dd->ino);
-	if (dd->lifted && unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-		up = disk_fd(&v->r->disk, dd->up);
-		log_info("%s stays on disk: it holds files that are not replicated", dd->name);
-		if (up >= 0 && renameat2(v->r->moving_fd, temp, up, dd->name, RENAME_NOREPLACE) == 0)
-			note(v->r, dd->up->ino, dd->name);
-		else
-			content_to_trash(v->r, v->r->moving_fd, temp, dd->name);
-	}
-	disk_forget(&v->r->disk, dd);
+	if (!dd->lifted || unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return;
+	up = dd->up->ids_len ? disk_fd(&v->r->disk, dd->up) : -ENOENT;
+	log_info("%s stays on disk: it holds files that are not replicated", dd->name);
+	if (up >= 0 && renameat2(v->r->moving_fd, temp, up, dd->name, RENAME_NOREPLACE) == 0)
+		note(v->r, dd->up->ino, dd->name);
+	else
+		content_to_trash(v->r, v->r->moving_fd, temp, dd->name);
 }
 
 static void
@@ -848,10 +1073,14 @@ finish(struct view *v)
 		free(v->lifted[i].name);
 	}
 	free(v->lifted);
-	/* What was below goes first: it was added later. */
-	for (size_t i = v->orphans_len; i-- > 0;)
-		remove_orphan(v, v->orphans[i]);
-	free(v->orphans);
+	for (size_t i = 0; i < v->left_len; i++)
+		if (!v->left[i]->ids_len)
+			remove_orphan(v, v->left[i]);
+	for (size_t i = 0; i < v->left_len; i++)
+		if (!v->left[i]->ids_len)
+			disk_forget(&v->r->disk, v->left[i]);
+	free(v->left);
+	free(v->plans);
 	free(v->dirs.d);
 }
 
@@ -946,33 +1175,45 @@ nothing_to_do(struct replica *r)
 	return !s->touched_dirs.len && !s->touched_regs.len;
 }
 
+/* From here on nobody changes a name or opens for writing; what was done before
+ * is known. */
 void
-view_update(struct replica *r)
+view_hold(struct replica *r)
 {
-	struct view v = { .r = r };
-
-	if (nothing_to_do(r) && !r->deferred.len)
+	if (r->view_held)
 		return;
-	/* From here on nobody changes a name or opens for writing; what was done
-	 * before is known. */
-	for (;;) {
+	for (unsigned tries = 0;; tries++) {
 		bool quiet;
 
 		pthread_rwlock_wrlock(&r->view_lock);
 		pthread_mutex_lock(&r->queue_lock);
 		quiet = !r->first;
 		pthread_mutex_unlock(&r->queue_lock);
-		if (quiet)
+		if (quiet || tries >= HOLD_TRIES)
 			break;
 		pthread_rwlock_unlock(&r->view_lock);
 		replica_settle_events(r);
 	}
+	/* Users who never pause wait for once. */
+	replica_settle_events(r);
+	r->view_held = true;
+}
+
+void
+view_update(struct replica *r)
+{
+	struct view v = { .r = r };
+
+	if (!r->view_held && nothing_to_do(r) && !r->deferred.len)
+		return;
+	view_hold(r);
 	obstack_init(&v.o);
 	show_ready(r);
 	update_dirs(&v);
 	update_files(&v);
 	finish(&v);
 	obstack_free(&v.o, NULL);
+	r->view_held = false;
 	pthread_rwlock_unlock(&r->view_lock);
 	send_notes(r);
 }

@@ -118,13 +118,13 @@ when(const json_t *value, char out[32])
 
 /* ---- status ------------------------------------------------------------ */
 
-/* What one side still lacks: "12 (3.4 MiB, about 5 s)". */
+/* What one side still lacks, and for how long: "12 (3.4 MiB, for 5 s)". */
 static const char *
 lag(const json_t *l, char *out, size_t size)
 {
 	long long versions = number_of(l, "versions");
 	double seconds = json_number_value(json_object_get(l, "seconds"));
-	char bytes[16], time_left[32] = "";
+	char bytes[16], since[32] = "";
 
 	if (!json_is_object(l)) {
 		snprintf(out, size, "unknown");
@@ -133,8 +133,8 @@ lag(const json_t *l, char *out, size_t size)
 	} else {
 		cli_size((unsigned long long)number_of(l, "bytes"), bytes);
 		if (seconds >= 1)
-			snprintf(time_left, sizeof(time_left), ", about %.0f s", seconds);
-		snprintf(out, size, "%lld (%s%s)", versions, bytes, time_left);
+			snprintf(since, sizeof(since), ", for %.0f s", seconds);
+		snprintf(out, size, "%lld (%s%s)", versions, bytes, since);
 	}
 	return out;
 }

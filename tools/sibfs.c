@@ -21,7 +21,7 @@ static const struct command {
 	    "make a directory a store; files in it are taken in" },
 	{ "mount", cmd_mount, "STORE [MOUNTPOINT] [-f] [-o OPTIONS]",
 	    "mount a store, over itself if no MOUNTPOINT is given" },
-	{ "umount", cmd_umount, "PATH",
+	{ "umount", cmd_umount, "PATH [-l]",
 	    "unmount it and end its daemon" },
 	{ "peer", cmd_peer, "add STORE PEER URL [--identity FILE] [--join] | list STORE | remove STORE PEER",
 	    "whom to replicate with; URL is ssh://[user@]host[:port]/path or [user@]host:path" },

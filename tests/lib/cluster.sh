@@ -16,7 +16,7 @@ lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/lib/tap.sh
 . "$lib/tap.sh"
 
-SIBFS=${SIBFS:-$(cd "$lib/../.." && pwd)/sibfs}
+SIBFS=$(realpath -m "${SIBFS:-$lib/../../sibfs}")	# tests change directory
 T=
 SSH_PORT=	# of the sshd started last
 at_exit_commands=()
@@ -89,7 +89,7 @@ cluster_end() {
 		timeout 20 umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null || fusermount3 -uz "$m" 2>/dev/null
 	done
 	for m in "$T"/*/store/.sibfs/pid; do
-		[ -f "$m" ] && pid=$(cat "$m") && is_sibfs "$pid" && kill -9 "$pid" 2>/dev/null
+		[ -f "$m" ] && pid=$(cat "$m" 2>/dev/null) && is_sibfs "$pid" && kill -9 "$pid" 2>/dev/null
 	done
 	for c in "${at_exit_commands[@]}"; do
 		eval "$c"

@@ -1,0 +1,319 @@
+/*
+ * The inode table and write sessions, on real files, with a replica that only
+ * writes down what it is told.
+ */
+#include "config.h"
+
+#include "fs/inode.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fs/fs.h"
+
+/* What the replica heard, "WRITE a; ..."; names are told by their text alone. */
+static char told[4096];
+
+void
+replica_tell(struct replica *r, const struct replica_event *e)
+{
+	static const char *const ops[] = {
+		"WRITE", "UNLINK", "RENAME", "EXCHANGE", "MKDIR", "RMDIR", "ATTR", "IDLE",
+	};
+	size_t n = strlen(told);
+
+	(void)r;
+	assert_true(e->time_ns > 0);
+	snprintf(told + n, sizeof(told) - n, "%s%s%s; ", ops[e->op], e->name != NULL ? " " : "",
+	    e->name != NULL ? e->name : "");
+}
+
+void
+replica_touch(struct replica *r, ino_t dir, const char *name)
+{
+	size_t n = strlen(told);
+
+	(void)r;
+	(void)dir;
+	snprintf(told + n, sizeof(told) - n, "touch %s; ", name);
+}
+
+void
+replica_view_lock(struct replica *r)
+{
+	(void)r;
+}
+
+void
+replica_view_unlock(struct replica *r)
+{
+	(void)r;
+}
+
+struct fixture {
+	struct fs fs;
+	char path[32];
+	int dir;
+};
+
+static int
+setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	strcpy(f->path, "inode-XXXXXX");
+	assert_non_null(mkdtemp(f->path));
+	f->dir = open(f->path, O_RDONLY | O_DIRECTORY);
+	assert_true(f->dir >= 0);
+	pthread_mutex_init(&f->fs.lock, NULL);
+	assert_int_equal(inodes_init(&f->fs.inodes, f->dir), 0);
+	assert_int_equal(sessions_start(&f->fs), 0);
+	told[0] = '\0';
+	*state = f;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+	char command[64];
+
+	sessions_stop(&f->fs);
+	inodes_fini(&f->fs);
+	close(f->dir);
+	snprintf(command, sizeof(command), "rm -r %s", f->path);
+	assert_int_equal(system(command), 0);
+	free(f);
+	return 0;
+}
+
+static void
+make_file(struct fixture *f, const char *name)
+{
+	int fd = openat(f->dir, name, O_CREAT | O_WRONLY | O_EXCL, 0644);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+/* As a lookup does. */
+static struct inode *
+enter(struct fixture *f, const char *name)
+{
+	struct inode *i;
+	struct stat st;
+	int fd = openat(f->dir, name, O_PATH | O_NOFOLLOW);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	pthread_mutex_lock(&f->fs.lock);
+	i = inode_enter(&f->fs, fd, &st);
+	names_add(&f->fs.names, &i->names, f->fs.inodes.root.key.ino, name);
+	pthread_mutex_unlock(&f->fs.lock);
+	return i;
+}
+
+static void
+assert_told(const char *expected)
+{
+	assert_string_equal(told, expected);
+	told[0] = '\0';
+}
+
+static void
+test_a_file_is_one_inode_until_it_is_forgotten(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+	ino_t ino;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	ino = i->key.ino;
+	assert_ptr_equal(enter(f, "a"), i);
+	assert_ptr_equal(inode_of(&f->fs, inode_node(&f->fs, i)), i);
+	inode_forget(&f->fs, i, 1);
+	assert_ptr_equal(inode_find(&f->fs, ino), i);
+	inode_forget(&f->fs, i, 1);
+	assert_null(inode_find(&f->fs, ino));
+	assert_null(f->fs.names.table);
+	assert_int_equal(f->fs.inodes.fds, 0);
+}
+
+static void
+test_descriptors_stay_few(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i[8];
+	struct stat st;
+	char name[2] = "a";
+
+	if (!f->fs.inodes.handles_work)
+		skip();
+	f->fs.inodes.fds_max = 3;
+	for (int k = 0; k < 8; k++, name[0]++) {
+		make_file(f, name);
+		i[k] = enter(f, name);
+		assert_true(f->fs.inodes.fds <= 3);
+	}
+	for (int k = 0; k < 8; k++) {
+		int fd = inode_fd_get(&f->fs, i[k]);
+
+		assert_true(fd >= 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_ino, i[k]->key.ino);
+		inode_fd_put(&f->fs, i[k]);
+		assert_true(f->fs.inodes.fds <= 3);
+	}
+}
+
+static void
+test_a_deleted_file_without_descriptor_is_stale(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *a, *b;
+
+	if (!f->fs.inodes.handles_work)
+		skip();
+	f->fs.inodes.fds_max = 1;
+	make_file(f, "a");
+	make_file(f, "b");
+	a = enter(f, "a");
+	b = enter(f, "b");
+	assert_int_equal(a->fd, -1);
+	unlinkat(f->dir, "a", 0);
+	assert_int_equal(inode_fd_get(&f->fs, a), -ESTALE);
+	assert_true(inode_fd_get(&f->fs, b) >= 0);
+	inode_fd_put(&f->fs, b);
+}
+
+static void
+test_a_written_file_is_told_when_it_is_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	assert_int_equal(session_open(&f->fs, i), 0);
+	session_wrote(&f->fs, i);
+	session_wrote(&f->fs, i);
+	assert_told("touch a; ");
+	session_close(&f->fs, i, true);
+	assert_told("WRITE a; ");
+}
+
+static void
+test_a_file_that_was_not_written_is_only_idle(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	session_open(&f->fs, i);
+	session_open(&f->fs, i);
+	session_close(&f->fs, i, false);
+	assert_told("touch a; ");
+	session_close(&f->fs, i, false);
+	assert_told("IDLE; ");
+}
+
+static void
+test_every_name_of_a_file_is_told(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
+	assert_ptr_equal(enter(f, "b"), i);
+	session_open(&f->fs, i);
+	session_wrote(&f->fs, i);
+	told[0] = '\0';
+	session_close(&f->fs, i, true);
+	assert_told("WRITE b; WRITE a; ");
+}
+
+static void
+test_a_passing_name_waits(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a~");
+	i = enter(f, "a~");
+	session_name_new(&f->fs, i->names.first, true);
+	session_open(&f->fs, i);
+	session_wrote(&f->fs, i);
+	told[0] = '\0';
+	session_close(&f->fs, i, true);
+	assert_told("IDLE; ");
+	usleep(1600000);
+	assert_told("WRITE a~; ");
+}
+
+static void
+test_a_passing_name_that_goes_in_time_is_never_told(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a~");
+	i = enter(f, "a~");
+	pthread_mutex_lock(&f->fs.lock);
+	session_name_new(&f->fs, i->names.first, false);
+	assert_false(session_name_gone(&f->fs, i->names.first));
+	names_remove(&f->fs.names, i->names.first);
+	pthread_mutex_unlock(&f->fs.lock);
+	assert_told("");
+}
+
+static void
+test_a_replaced_file_is_not_opened_for_writing(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	make_file(f, "new");
+	i = enter(f, "a");
+	i->replaced = true;
+	/* It still stands there, whatever was said. */
+	assert_int_equal(session_open(&f->fs, i), 0);
+	session_close(&f->fs, i, false);
+	assert_int_equal(renameat(f->dir, "new", f->dir, "a"), 0);
+	assert_int_equal(session_open(&f->fs, i), -ESTALE);
+	assert_int_equal(session_may_change(&f->fs, i), -ESTALE);
+	assert_int_equal(atomic_load(&i->writers), 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_file_is_one_inode_until_it_is_forgotten, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_deleted_file_without_descriptor_is_stale, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_written_file_is_told_when_it_is_closed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_file_that_was_not_written_is_only_idle, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_name_of_a_file_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_passing_name_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_passing_name_that_goes_in_time_is_never_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_replaced_file_is_not_opened_for_writing, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
