@@ -265,6 +265,7 @@ want_add(struct replica *r, const struct reg *reg, const struct version *v, uint
 		if (fstatat(r->staging_fd, part, &st, 0) == 0)
 			w->have = (uint64_t)st.st_size;
 		HASH_ADD(hh, r->wants, hash, sizeof(w->hash), w);
+		r->wants_sorted = false;
 	}
 	add_waiter(w, reg);
 	if (from) {
@@ -513,7 +514,9 @@ content_request(struct replica *r)
 		busy += w->link != NULL || w->checking;
 	if (busy >= WANTS_IN_FLIGHT || busy == HASH_COUNT(r->wants))
 		return;
-	HASH_SORT(r->wants, by_size);
+	if (!r->wants_sorted)
+		HASH_SORT(r->wants, by_size);
+	r->wants_sorted = true;
 	HASH_ITER(hh, r->wants, w, tmp) {
 		if (busy >= WANTS_IN_FLIGHT)
 			return;

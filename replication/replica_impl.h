@@ -170,6 +170,7 @@ struct replica {
 	struct staged *staged;
 	struct hasher *hasher;	/* NULL while not started */
 	struct want *wants;
+	bool wants_sorted;	/* small ones first */
 	uint64_t next_want;
 	uint64_t next_temp;
 	struct peer *peers;
