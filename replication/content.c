@@ -586,26 +586,7 @@ content_wanted(struct replica *r, uint64_t *bytes)
 	return n;
 }
 
-/* ---- what is left over ---- */
-
-/* Calls fn for each entry; fn may remove it. */
-static void
-each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg)
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((de = readdir(dir)))
-		if (de->d_name[0] != '.')
-			fn(arg, de->d_name);
-	closedir(dir);
-}
+/* ---- at the start ---- */
 
 static void
 clean_staged(void *arg, const char *name)
@@ -656,74 +637,5 @@ content_load(struct replica *r)
 		}
 		view_defer(r, reg);
 	}
-	each_entry(r->staging_fd, clean_staged, r);
-}
-
-/* ---- trash ---- */
-
-#define TRASH_BYTES (INT64_C(1) << 30)
-#define TRASH_DAYS 30
-
-struct trashed {
-	char *name;
-	int64_t at, bytes;
-};
-
-struct trash {
-	struct replica *r;
-	struct trashed *t;
-	size_t len;
-	int64_t bytes;
-};
-
-static void
-collect_trash(void *arg, const char *name)
-{
-	struct trash *q = arg;
-	struct stat st;
-
-	if (fstatat(q->r->trash_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	q->t = mem_resize(q->t, q->len + 1, sizeof(*q->t));
-	q->t[q->len++] = (struct trashed){ mem_str(name), strtoll(name, NULL, 10), st.st_blocks * INT64_C(512) };
-	q->bytes += st.st_blocks * INT64_C(512);
-}
-
-static int
-oldest_first(const void *a, const void *b)
-{
-	const struct trashed *x = a, *y = b;
-
-	return (x->at > y->at) - (x->at < y->at);
-}
-
-void
-content_prune_trash(struct replica *r)
-{
-	struct trash q = { .r = r };
-	int64_t now = (int64_t)time(NULL);
-
-	each_entry(r->trash_fd, collect_trash, &q);
-	if (q.len)
-		qsort(q.t, q.len, sizeof(*q.t), oldest_first);
-	for (size_t i = 0; i < q.len; i++) {
-		if ((q.bytes > TRASH_BYTES || now - q.t[i].at > TRASH_DAYS * INT64_C(86400)) &&
-		    unlinkat(r->trash_fd, q.t[i].name, 0) == 0)
-			q.bytes -= q.t[i].bytes;
-		free(q.t[i].name);
-	}
-	free(q.t);
-}
-
-
-void
-content_to_trash(struct replica *r, int dirfd, const char *name, const char *as)
-{
-	char to[300];
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(to, sizeof(to), "%" PRId64 ".%09ld-%.200s", (int64_t)now.tv_sec, now.tv_nsec, as);
-	if (renameat2(dirfd, name, r->trash_fd, to, RENAME_NOREPLACE) < 0 && errno != ENOENT)
-		log_warn("%s: cannot be moved to the trash: %s", name, strerror(errno));
+	trash_each_entry(r->staging_fd, clean_staged, r);
 }

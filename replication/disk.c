@@ -44,6 +44,8 @@ disk_fini(struct disk *k)
 	struct disk_dir *dd, *tmp;
 
 	HASH_ITER(hh, k->dirs, dd, tmp)
+		set_up(dd, NULL);
+	HASH_ITER(hh, k->dirs, dd, tmp)
 		disk_forget(k, dd);
 }
 

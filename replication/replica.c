@@ -441,7 +441,7 @@ tick(struct replica *r)
 	control_tick(r, now);
 	if (now >= r->prune_at_ms) {
 		r->prune_at_ms = now + PRUNE_MS;
-		content_prune_trash(r);
+		trash_prune(r);
 	}
 }
 

@@ -117,7 +117,8 @@ void		 replica_stop(struct replica *r);
 void		 replica_on_quit(struct replica *r, void (*stop)(void *arg), void *arg);
 
 /* Joins a peer's byte stream (both directions on fd, which is taken over) as
- * if it had come through the control socket.  Used by `serve` without a daemon. */
+ * if it had come through the control socket.  Used by `serve` without a daemon.
+ * peer: who alone may call, or NULL. */
 int		 replica_serve(struct replica *r, int fd, const char *peer, bool read_only,
 		    void (*closed)(void *arg), void *arg);
 

@@ -205,6 +205,10 @@ void		 replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg),
 /* Handles all events told so far, and brings the view up to date. */
 void		 replica_settle_events(struct replica *r);
 
+/* ---- replica_recover.c ---- */
+
+void		 replica_recover(struct replica *r);
+
 /* ---- replica_local.c ---- */
 
 void		 local_event(struct replica *r, struct event *e);
@@ -270,10 +274,18 @@ void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
 void		 content_retry(struct replica *r, bool all);
 void		 content_load(struct replica *r);
-/* Bounds the trash by age and size. */
-void		 content_prune_trash(struct replica *r);
-void		 content_to_trash(struct replica *r, int dirfd, const char *name, const char *as);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
+
+/* ---- trash.c ---- */
+
+/* Moves dirfd/name to the trash, under a name that tells when, and what it was. */
+void		 trash_take(struct replica *r, int dirfd, const char *name, const char *as);
+
+/* Bounds the trash by age and size. */
+void		 trash_prune(struct replica *r);
+
+/* Calls fn for each entry of a directory; fn may remove it. */
+void		 trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg);
 
 /* ---- link.c ---- */
 

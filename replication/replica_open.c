@@ -1,6 +1,5 @@
 /*
- * Opening a store, making one, and what is looked at again after a stop that
- * was not clean.
+ * Opening and closing a store.
  */
 #include "config.h"
 
@@ -21,17 +20,13 @@
 #include <unistd.h>
 
 #include "replication/display.h"
+#include "replication/open_impl.h"
 #include "replication/replica_impl.h"
 #include "replication/take.h"
 
-#define META ".sibfs"
-#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-#define FUSE_MAGIC 0x65735546
 
-static int say(char *why, size_t size, int rc, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-
-static int
-say(char *why, size_t size, int rc, const char *fmt, ...)
+int
+open_say(char *why, size_t size, int rc, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -41,8 +36,8 @@ say(char *why, size_t size, int rc, const char *fmt, ...)
 	return rc;
 }
 
-static uint64_t
-random_id(void)
+uint64_t
+open_random_id(void)
 {
 	uint64_t n = 0;
 
@@ -100,8 +95,8 @@ conflicts_in(void *ctx, struct dir *d, void (*fn)(void *arg, const char *name), 
 	index_regs_in_conflict(((struct replica *)ctx)->x, conflict_row, &q);
 }
 
-static struct state *
-new_state(struct replica *r, uint64_t self)
+struct state *
+open_new_state(struct replica *r, uint64_t self)
 {
 	struct state_io io = { r, load_reg, node_name, conflicts_in };
 
@@ -126,8 +121,8 @@ open_meta(struct replica *r)
 	return 0;
 }
 
-static struct replica *
-replica_new(void)
+struct replica *
+open_new_replica(void)
 {
 	struct replica *r = mem_alloc(sizeof(*r));
 	pthread_rwlockattr_t attr;
@@ -145,8 +140,8 @@ replica_new(void)
 	return r;
 }
 
-static void
-close_fd(int *fd)
+void
+open_close_fd(int *fd)
 {
 	if (*fd >= 0)
 		close(*fd);
@@ -176,7 +171,7 @@ replica_close(struct replica *r)
 		for (size_t i = 0; i < w->waiters_len; i++)
 			free(w->waiters[i].name);
 		free(w->waiters);
-		close_fd(&w->fd);
+		open_close_fd(&w->fd);
 		free(w);
 	}
 	HASH_ITER(hh, r->staged, s, stmp) {
@@ -204,15 +199,15 @@ replica_close(struct replica *r)
 	index_close(r->x);
 	state_free(r->s);
 	settings_fini(&r->settings);
-	close_fd(&r->journal_fd);
-	close_fd(&r->wake_fd);
-	close_fd(&r->staging_fd);
-	close_fd(&r->trash_fd);
-	close_fd(&r->moving_fd);
-	close_fd(&r->meta_fd);
-	close_fd(&r->root_fd);
-	close_fd(&r->lock_fd);
-	close_fd(&r->quit_conn_fd);	/* who asked us to quit sees that the lock is free */
+	open_close_fd(&r->journal_fd);
+	open_close_fd(&r->wake_fd);
+	open_close_fd(&r->staging_fd);
+	open_close_fd(&r->trash_fd);
+	open_close_fd(&r->moving_fd);
+	open_close_fd(&r->meta_fd);
+	open_close_fd(&r->root_fd);
+	open_close_fd(&r->lock_fd);
+	open_close_fd(&r->quit_conn_fd);	/* who asked us to quit sees that the lock is free */
 	pthread_rwlock_destroy(&r->view_lock);
 	pthread_mutex_destroy(&r->queue_lock);
 	free(r->mountpoint);
@@ -361,11 +356,11 @@ load(struct replica *r, char *why, size_t size)
 	    (rc = get_number(r->x, "incarnation", &self)) < 0 || (rc = get_number(r->x, "epoch", &r->epoch)) < 0 ||
 	    (rc = get_number(r->x, "counter", &counter)) < 0 || (rc = get_number(r->x, "hlc", &hlc)) < 0 ||
 	    (rc = get_number(r->x, "seq", &seq)) < 0)
-		return say(why, size, -EIO, "%s: the index lacks what it must hold", r->path);
+		return open_say(why, size, -EIO, "%s: the index lacks what it must hold", r->path);
 	get_text(r->x, "clean", clean, sizeof(clean));
 	r->clean_start = clean[0] == '1';
-	r->s = new_state(r, self);
-	r->next_round = random_id() >> 32 << 16;
+	r->s = open_new_state(r, self);
+	r->next_round = open_random_id() >> 32 << 16;
 	r->s->counter = counter;
 	r->s->hlc = hlc;
 	r->s->seq = seq;
@@ -379,7 +374,7 @@ load(struct replica *r, char *why, size_t size)
 	    (rc = index_load_dirs(r->x, r->s, load_dir, &l)) < 0 ||
 	    (rc = index_count_files(r->x, load_count, r)) < 0) {
 		free(l.e);
-		return say(why, size, rc, "%s: the index cannot be read: %s", r->path, strerror(-rc));
+		return open_say(why, size, rc, "%s: the index cannot be read: %s", r->path, strerror(-rc));
 	}
 	state_rebuild(r->s);
 	r->s->touched_dirs.len = 0;
@@ -390,204 +385,6 @@ load(struct replica *r, char *why, size_t size)
 	return 0;
 }
 
-/* ---- after a stop that was not clean ---- */
-
-/* Names that users touched since the last clean stop. */
-struct journal {
-	char *text;
-	size_t len;
-};
-
-static void
-read_journal(struct replica *r, struct journal *j)
-{
-	struct stat st;
-	ssize_t n;
-
-	*j = (struct journal){ 0 };
-	if (r->journal_fd < 0 || fstat(r->journal_fd, &st) < 0 || st.st_size == 0 || st.st_size > (256 << 20))
-		return;
-	j->text = mem_alloc((size_t)st.st_size + 1);
-	n = pread(r->journal_fd, j->text, (size_t)st.st_size, 0);
-	j->len = n > 0 ? (size_t)n : 0;
-}
-
-static bool
-in_journal(const struct journal *j, ino_t dir, const char *name)
-{
-	char line[300];
-	int n = snprintf(line, sizeof(line), "%llx %s", (unsigned long long)dir, name);
-
-	if (n < 0 || (size_t)n >= sizeof(line))
-		return true;
-	for (const char *p = j->text; p && p < j->text + j->len; p += strlen(p) + 1)
-		if (strcmp(p, line) == 0)
-			return true;
-	return false;
-}
-
-/* What was lifted when the daemon died stands in moving/: back it goes. */
-struct moving {
-	uint64_t ino;
-	char name[64];
-};
-
-struct recovery {
-	struct replica *r;
-	struct journal j;
-	struct moving *moving;
-	size_t moving_len;
-	bool again;
-};
-
-static void
-list_moving(struct recovery *q)
-{
-	int fd = openat(q->r->moving_fd, ".", DIR_FLAGS);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-	struct stat st;
-
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((de = readdir(dir))) {
-		if (de->d_name[0] == '.' || strlen(de->d_name) >= sizeof(q->moving->name) ||
-		    fstatat(q->r->moving_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		q->moving = mem_resize(q->moving, q->moving_len + 1, sizeof(*q->moving));
-		q->moving[q->moving_len].ino = st.st_ino;
-		strcpy(q->moving[q->moving_len++].name, de->d_name);
-	}
-	closedir(dir);
-}
-
-static const struct moving *
-find_moving(const struct recovery *q, uint64_t ino)
-{
-	for (size_t i = 0; i < q->moving_len; i++)
-		if (q->moving[i].ino == ino)
-			return &q->moving[i];
-	return NULL;
-}
-
-static void
-check_dirs(struct recovery *q)
-{
-	struct disk_dir *dd, *tmp;
-
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		const struct moving *m = find_moving(q, dd->ino);
-
-		if (!m)
-			continue;
-		dd->lifted = true;
-		for (size_t i = 0; i < dd->ids_len; i++)
-			state_touch_dir(q->r->s, dd->ids[i]);
-	}
-}
-
-/* A file that the index notes is not where it was. */
-static int
-check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
-{
-	struct recovery *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
-	struct disk_dir *dd = d ? disk_of(d) : NULL;
-	int fd = dd ? disk_fd(&q->r->disk, dd) : -1;
-	struct stat st;
-
-	(void)seq;
-	if (!reg || fd < 0)
-		return 0;
-	for (uint32_t i = 0; i < reg->files_len; i++) {
-		struct reg_file *f = &reg->files[i];
-		const struct moving *m;
-
-		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			continue;
-		m = find_moving(q, f->stamp.ino);
-		if (m && renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
-			state_touch_reg(q->r->s, reg);
-			continue;
-		}
-		if (!reg->pending && (in_journal(&q->j, dd->ino, f->name) || !state_stands(d)))
-			q->r->s->now = q->r->s->hlc;
-		if (!reg->pending) {
-			/* Removed by a user, as far as can be known. */
-			char *gone = mem_str(f->name);
-			struct event e = { .op = REPLICA_UNLINK, .dir = dd->ino, .name = gone };
-			struct timespec now;
-
-			clock_gettime(CLOCK_REALTIME, &now);
-			e.time_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-			local_event(q->r, &e);
-			free(gone);
-			q->again = true;
-			return 0;
-		}
-		reg_file_forget(reg, f->name);
-		state_reg_noted(q->r->s, reg);
-		i--;
-	}
-	return 0;
-}
-
-static void
-check_missing_dirs(struct recovery *q)
-{
-	struct disk_dir *dd, *tmp;
-
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		struct stat st;
-		int fd;
-
-		if (!dd->up || dd->lifted)
-			continue;
-		fd = disk_fd(&q->r->disk, dd->up);
-		if (fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino)
-			continue;
-		if (in_journal(&q->j, dd->up->ino, dd->name)) {
-			struct event e = { .op = REPLICA_RMDIR, .dir = dd->up->ino, .name = mem_str(dd->name) };
-
-			e.time_ns = (int64_t)q->r->s->hlc;
-			local_event(q->r, &e);
-			free(e.name);
-		} else {
-			/* Not made yet when the daemon died. */
-			while (dd->ids_len) {
-				struct dir *d = dd->ids[0];
-
-				disk_assign(d, NULL);
-				state_touch_dir(q->r->s, d);
-			}
-		}
-	}
-}
-
-static void
-recover(struct replica *r)
-{
-	struct recovery q = { .r = r };
-	struct timespec now;
-
-	log_info("the last stop was not clean: looking at what changed since");
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	read_journal(r, &q.j);
-	list_moving(&q);
-	check_dirs(&q);
-	local_reconcile(r, r->disk.root, NULL, NULL);
-	index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
-	check_missing_dirs(&q);
-	free(q.j.text);
-	free(q.moving);
-	replica_commit(r);
-}
-
 /* ---- open ---- */
 
 static int
@@ -595,69 +392,69 @@ take_lock(struct replica *r, char *why, size_t size)
 {
 	r->lock_fd = openat(r->meta_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (r->lock_fd < 0)
-		return say(why, size, -errno, "%s: cannot be locked: %s", r->path, strerror(errno));
+		return open_say(why, size, -errno, "%s: cannot be locked: %s", r->path, strerror(errno));
 	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return say(why, size, -EBUSY, "%s is in use by another sibfs", r->path);
+		return open_say(why, size, -EBUSY, "%s is in use by another sibfs", r->path);
 	return 0;
 }
 
-static int
-open_store(struct replica *r, char *why, size_t size)
+int
+open_files(struct replica *r, char *why, size_t size)
 {
 	struct stat st;
 	int rc;
 
 	r->root_fd = open(r->path, DIR_FLAGS);
 	if (r->root_fd < 0)
-		return say(why, size, -errno, "%s: %s", r->path, strerror(errno));
+		return open_say(why, size, -errno, "%s: %s", r->path, strerror(errno));
 	r->meta_fd = openat(r->root_fd, META, DIR_FLAGS | O_NOFOLLOW);
 	if (r->meta_fd < 0)
-		return say(why, size, errno == ENOENT ? -ENOENT : -errno, "%s is not a store: run `sibfs init` first",
+		return open_say(why, size, errno == ENOENT ? -ENOENT : -errno, "%s is not a store: run `sibfs init` first",
 		    r->path);
 	if (fstat(r->root_fd, &st) < 0)
-		return say(why, size, -errno, "%s: %s", r->path, strerror(errno));
+		return open_say(why, size, -errno, "%s: %s", r->path, strerror(errno));
 	r->dev = st.st_dev;
 	r->ino = st.st_ino;
 	if ((rc = take_lock(r, why, size)) < 0)
 		return rc;
 	if ((rc = open_meta(r)) < 0)
-		return say(why, size, rc, "%s: %s", r->path, strerror(-rc));
+		return open_say(why, size, rc, "%s: %s", r->path, strerror(-rc));
 	r->journal_fd = openat(r->meta_fd, "journal", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->journal_fd < 0 || r->wake_fd < 0)
-		return say(why, size, -errno, "%s: %s", r->path, strerror(errno));
+		return open_say(why, size, -errno, "%s: %s", r->path, strerror(errno));
 	return disk_init(&r->disk, r->root_fd, r->moving_fd);
 }
 
 int
 replica_open(const char *path, struct replica **out, char *why, size_t size)
 {
-	struct replica *r = replica_new();
+	struct replica *r = open_new_replica();
 	int rc;
 
 	r->quit_conn_fd = -1;
 	r->path = realpath(path, NULL);
 	if (!r->path) {
-		rc = say(why, size, -errno, "%s: %s", path, strerror(errno));
+		rc = open_say(why, size, -errno, "%s: %s", path, strerror(errno));
 		goto err;
 	}
-	if ((rc = open_store(r, why, size)) < 0)
+	if ((rc = open_files(r, why, size)) < 0)
 		goto err;
 	rc = index_open(r->meta_fd, false, &r->x, why, size);
 	if (rc < 0) {
 		if (rc == -ENOENT)
-			say(why, size, rc, "%s: the index is missing", r->path);
+			open_say(why, size, rc, "%s: the index is missing", r->path);
 		goto err;
 	}
 	if ((rc = load(r, why, size)) < 0)
 		goto err;
 	if (!r->clean_start)
-		recover(r);
+		replica_recover(r);
 	content_load(r);
 	view_update(r);
 	if (replica_commit(r) < 0 || index_begin(r->x) < 0 || index_set_value(r->x, "clean", "0", 1) < 0 ||
 	    index_commit(r->x) < 0) {
-		rc = say(why, size, -EIO, "%s: the index cannot be written", r->path);
+		rc = open_say(why, size, -EIO, "%s: the index cannot be written", r->path);
 		goto err;
 	}
 	(void)!ftruncate(r->journal_fd, 0);
@@ -667,161 +464,5 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 
 err:
 	replica_close(r);
-	return rc;
-}
-
-/* ---- init ---- */
-
-static bool
-is_inside_store(const char *path)
-{
-	char *copy = mem_str(path), *slash;
-	bool found = false;
-
-	while ((slash = strrchr(copy, '/')) && !found) {
-		char *probe;
-
-		*slash = '\0';
-		probe = mem_printf("%s/" META "/index.db", copy);
-		found = access(probe, F_OK) == 0;
-		free(probe);
-	}
-	free(copy);
-	return found;
-}
-
-static int
-check_target(struct replica *r, char *why, size_t size)
-{
-	struct statfs fs;
-	struct stat st;
-	int rc;
-
-	r->root_fd = open(r->path, DIR_FLAGS);
-	if (r->root_fd < 0)
-		return say(why, size, -errno, errno == ENOTDIR ? "%s is not a directory" : "%s cannot be opened",
-		    r->path);
-	if (fstatat(r->root_fd, META "/index.db", &st, 0) == 0)
-		return say(why, size, -EEXIST, "%s is a store already", r->path);
-	if (fstatfs(r->root_fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
-		return say(why, size, -EINVAL, "%s is on a FUSE file system: use a directory on a disk", r->path);
-	if (is_inside_store(r->path))
-		return say(why, size, -EINVAL, "%s lies inside another store", r->path);
-	if (faccessat(r->root_fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		return say(why, size, -EACCES, "%s is not writable", r->path);
-	if (fsetxattr(r->root_fd, "user.sibfs.probe", "1", 1, 0) < 0) {
-		rc = -errno;
-		if (rc == -EROFS)
-			return say(why, size, rc, "%s is not writable: read-only file system", r->path);
-		return say(why, size, rc, "%s: this file system has no user extended attributes", r->path);
-	}
-	fremovexattr(r->root_fd, "user.sibfs.probe");
-	return 0;
-}
-
-static int
-write_identity(struct replica *r, const char *node, const char *set)
-{
-	char random_set[33];
-	uint64_t self = random_id(), zero = 0, token[2] = { random_id(), random_id() };
-
-	if (!set) {
-		snprintf(random_set, sizeof(random_set), "%016" PRIx64 "%016" PRIx64, token[0], token[1]);
-		set = random_set;
-	}
-	r->epoch = random_id();
-	r->s = new_state(r, self);
-	snprintf(r->node, sizeof(r->node), "%s", node);
-	snprintf(r->set, sizeof(r->set), "%s", set);
-	if (replica_begin(r) < 0)
-		return -EIO;
-	if (index_set_value(r->x, "node", node, strlen(node)) < 0 ||
-	    index_set_value(r->x, "set", set, strlen(set)) < 0 ||
-	    index_set_value(r->x, "incarnation", &self, sizeof(self)) < 0 ||
-	    index_set_value(r->x, "epoch", &r->epoch, sizeof(r->epoch)) < 0 ||
-	    index_set_value(r->x, "counter", &zero, sizeof(zero)) < 0 ||
-	    index_set_value(r->x, "hlc", &zero, sizeof(zero)) < 0 ||
-	    index_set_value(r->x, "seq", &zero, sizeof(zero)) < 0 || index_set_value(r->x, "know", "", 0) < 0 ||
-	    index_set_value(r->x, "clean", "0", 1) < 0)
-		return -EIO;
-	replica_add_member(r, self, node);
-	return replica_commit(r);
-}
-
-static void
-remove_meta(int root_fd)
-{
-	static const char *const names[] = { META "/staging", META "/trash", META "/moving", META "/index.db",
-		META "/index.db-wal", META "/index.db-shm", META "/index.db-journal", META "/lock", META "/journal",
-		META "/config" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (unlinkat(root_fd, names[i], 0) < 0)
-			unlinkat(root_fd, names[i], AT_REMOVEDIR);
-	unlinkat(root_fd, META, AT_REMOVEDIR);
-}
-
-int
-replica_init(const char *path, const char *node, const char *set,
-    void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *why, size_t size)
-{
-	struct replica *r;
-	struct timespec now;
-	bool made = mkdir(path, 0777) == 0;
-	int rc;
-
-	if (!made && errno != EEXIST)
-		return say(why, size, -errno, "%s: cannot be made: %s", path, strerror(errno));
-	r = replica_new();
-	r->quit_conn_fd = -1;
-	r->path = realpath(path, NULL);
-	if (!r->path) {
-		rc = say(why, size, -errno, "%s: %s", path, strerror(errno));
-		goto out;
-	}
-	if ((rc = check_target(r, why, size)) < 0)
-		goto out;
-	close_fd(&r->root_fd);
-	{
-		char *meta = mem_printf("%s/" META, r->path);
-
-		rc = mkdir(meta, 0700) < 0 && errno != EEXIST ? -errno : 0;
-		free(meta);
-	}
-	if (rc < 0) {
-		say(why, size, rc, "%s: %s", r->path, strerror(-rc));
-		goto out;
-	}
-	if ((rc = open_store(r, why, size)) < 0)
-		goto out;
-	if ((rc = index_open(r->meta_fd, true, &r->x, why, size)) < 0)
-		goto undo;
-	if ((rc = write_identity(r, node, set)) < 0) {
-		say(why, size, rc, "%s: the index cannot be written: %s", r->path, strerror(-rc));
-		goto undo;
-	}
-	settings_set(r->meta_fd, "replica", "node", r->node);
-	settings_set(r->meta_fd, "replica", "set", r->set);
-	disk_assign(r->s->root, r->disk.root);
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	local_reconcile(r, r->disk.root, progress, arg);
-	disk_mark_dir(r, r->disk.root);
-	if ((rc = replica_commit(r)) < 0) {
-		say(why, size, rc, "%s: the index cannot be written: %s", r->path, strerror(-rc));
-		goto undo;
-	}
-	r->opened = true;
-	replica_close(r);
-	return 0;
-
-undo:
-	index_close(r->x);
-	r->x = NULL;
-	remove_meta(r->root_fd);
-out:
-	replica_close(r);
-	if (made)
-		rmdir(path);
 	return rc;
 }

@@ -618,7 +618,7 @@ make_way(struct view *v, struct disk_dir *up, const char *name)
 		return;
 	log_info("%s: a directory takes its place: it goes to the trash", name);
 	tell_moved(v->r, st.st_ino, up->ino, name, 0, NULL);
-	content_to_trash(v->r, fd, name, name);
+	trash_take(v->r, fd, name, name);
 }
 
 /* Lifts what is not in its place, and what nothing shows in any more. */
@@ -824,7 +824,7 @@ put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, co
 		v->r->view->replaced(v->r->view->ctx, old.st_ino);
 		v->r->view->moved(v->r->view->ctx, old.st_ino, dd->ino, name, 0, NULL);
 	}
-	content_to_trash(v->r, from, temp, name);
+	trash_take(v->r, from, temp, name);
 	return 0;
 }
 
@@ -1061,7 +1061,7 @@ remove_orphan(struct view *v, struct disk_dir *dd)
 	if (up >= 0 && renameat2(v->r->moving_fd, temp, up, dd->name, RENAME_NOREPLACE) == 0)
 		note(v->r, dd->up->ino, dd->name);
 	else
-		content_to_trash(v->r, v->r->moving_fd, temp, dd->name);
+		trash_take(v->r, v->r->moving_fd, temp, dd->name);
 }
 
 static void
@@ -1069,7 +1069,7 @@ finish(struct view *v)
 {
 	for (size_t i = 0; i < v->lifted_len; i++) {
 		if (!v->lifted[i].placed)
-			content_to_trash(v->r, v->r->moving_fd, v->lifted[i].temp, v->lifted[i].name);
+			trash_take(v->r, v->r->moving_fd, v->lifted[i].temp, v->lifted[i].name);
 		free(v->lifted[i].name);
 	}
 	free(v->lifted);

@@ -1,0 +1,27 @@
+/*
+ * What opening a store and making one share.
+ */
+#ifndef SIBFS_OPEN_IMPL_H
+#define SIBFS_OPEN_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define META ".sibfs"
+#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+
+struct replica;
+struct state;
+
+/* Writes one line into why and returns rc. */
+int		 open_say(char *why, size_t size, int rc, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+uint64_t	 open_random_id(void);	/* never 0 */
+struct state	*open_new_state(struct replica *r, uint64_t self);
+struct replica	*open_new_replica(void);
+void		 open_close_fd(int *fd);
+
+/* Opens r->path with all that stands in its .sibfs but the index, and locks it. */
+int		 open_files(struct replica *r, char *why, size_t size);
+
+#endif
