@@ -131,6 +131,7 @@ static void
 inode_free(struct fs *fs, struct inode *i)
 {
 	drop_names(fs, i);
+	session_inode_dropped(fs, i);
 	if (i->hashed)
 		HASH_DEL(fs->inodes.table, i);
 	if (i->fd >= 0)

@@ -239,21 +239,20 @@ ops_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
 		ops_reply(req, rc);
 }
 
-/* (view, locked) Takes dir/text out of the tables.  Returns whether the replica
- * must hear of it; *ino is what stood there, as far as we know. */
-static bool
-forget_name(struct fs *fs, ino_t dir, const char *text, ino_t *ino)
+/* (view, locked) Takes dir/text out of the tables.  Returns what stood there, as
+ * far as we know. */
+static ino_t
+forget_name(struct fs *fs, ino_t dir, const char *text)
 {
 	struct name *name = names_find(&fs->names, dir, text);
-	bool tell;
+	ino_t ino;
 
-	*ino = 0;
 	if (name == NULL)
-		return true;
-	*ino = name_inode(name)->key.ino;
-	tell = session_name_gone(fs, name);
+		return 0;
+	ino = name_inode(name)->key.ino;
+	session_name_gone(fs, name);
 	names_remove(&fs->names, name);
-	return tell;
+	return ino;
 }
 
 /* (view) dir/name is gone from the disk. */
@@ -265,8 +264,9 @@ tell_removed(struct fs *fs, const struct place *p, enum replica_op op)
 	if (!inode_in_tree(fs, p->dir))
 		return;
 	pthread_mutex_lock(&fs->lock);
-	if (forget_name(fs, p->dir->key.ino, p->name, &e.ino))
-		session_tell(fs, e);
+	/* Even what was never told: the replica may have found it by itself. */
+	e.ino = forget_name(fs, p->dir->key.ino, p->name);
+	session_tell(fs, e);
 	pthread_mutex_unlock(&fs->lock);
 }
 

@@ -86,11 +86,44 @@ session_name_new(struct fs *fs, struct name *name, bool open)
 		name_written(fs, name);
 }
 
-bool
+void
 session_name_gone(struct fs *fs, struct name *name)
 {
 	stop_waiting(fs, name);
-	return !name->untold;
+}
+
+/* (locked) */
+static void
+mark_dirty(struct fs *fs, struct inode *i)
+{
+	if (atomic_exchange(&i->dirty, true))
+		return;
+	DL_APPEND2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+	pthread_cond_signal(&fs->sessions.changed);
+}
+
+void
+session_name_taken(struct fs *fs, struct name *name)
+{
+	if (name->wait_until_ms != 0)
+		mark_dirty(fs, name_inode(name));
+	stop_waiting(fs, name);
+}
+
+void
+session_inode_dropped(struct fs *fs, struct inode *i)
+{
+	if (atomic_exchange(&i->dirty, false))
+		DL_DELETE2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+}
+
+void
+session_tell_waiting(struct fs *fs)
+{
+	struct name *name, *tmp;
+
+	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next)
+		tell_write(fs, name);
 }
 
 void
@@ -134,10 +167,7 @@ session_wrote(struct fs *fs, struct inode *i)
 	if (atomic_load(&i->dirty))
 		return;
 	pthread_mutex_lock(&fs->lock);
-	if (!atomic_exchange(&i->dirty, true)) {
-		DL_APPEND2(fs->sessions.dirty, i, dirty_prev, dirty_next);
-		pthread_cond_signal(&fs->sessions.changed);
-	}
+	mark_dirty(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 }
 

@@ -52,9 +52,18 @@ void		 session_seal(struct fs *fs, struct inode *i);
 /* (view, locked) dir/name is new.  open: it is told when it is closed. */
 void		 session_name_new(struct fs *fs, struct name *name, bool open);
 
-/* (view, locked) dir/name is gone; call before names_remove.  True: the replica
- * must hear of it. */
-bool		 session_name_gone(struct fs *fs, struct name *name);
+/* (view, locked) dir/name is gone; call before names_remove. */
+void		 session_name_gone(struct fs *fs, struct name *name);
+
+/* (locked) A remote change takes the name away, maybe to give the inode another:
+ * what waits to be told under it is told later, under the names it has then. */
+void		 session_name_taken(struct fs *fs, struct name *name);
+
+/* (locked) The inode is being forgotten. */
+void		 session_inode_dropped(struct fs *fs, struct inode *i);
+
+/* (locked) Tells what waits, now. */
+void		 session_tell_waiting(struct fs *fs);
 
 /* (locked) The name itself stays, but its inode is being forgotten. */
 void		 session_name_dropped(struct fs *fs, struct name *name);

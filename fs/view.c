@@ -47,7 +47,7 @@ forget_name(struct fs *fs, ino_t dir, const char *text)
 	struct name *name = names_find(&fs->names, dir, text);
 
 	if (name != NULL) {
-		session_name_gone(fs, name);
+		session_name_taken(fs, name);
 		names_remove(&fs->names, name);
 	}
 }
@@ -67,6 +67,16 @@ moved(void *ctx, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char 
 		if (i != NULL)
 			names_add(&fs->names, &i->names, dir2, name2);
 	}
+	pthread_mutex_unlock(&fs->lock);
+}
+
+static void
+tell_waiting(void *ctx)
+{
+	struct fs *fs = ctx;
+
+	pthread_mutex_lock(&fs->lock);
+	session_tell_waiting(fs);
 	pthread_mutex_unlock(&fs->lock);
 }
 
@@ -124,6 +134,7 @@ view_of(struct fs *fs)
 		.writing = writing,
 		.replaced = replaced,
 		.moved = moved,
+		.tell_waiting = tell_waiting,
 		.entry_changed = entry_changed,
 		.inode_changed = inode_changed,
 		.settle = settle,

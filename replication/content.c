@@ -22,12 +22,23 @@
 #include "replication/replica_impl.h"
 
 #define WANTS_IN_FLIGHT 64
+#define KEEP_DAYS 30
 
 static void
 hex_of(const struct hash *h, char *out)
 {
 	for (size_t i = 0; i < sizeof(h->b); i++)
 		sprintf(out + 2 * i, "%02x", h->b[i]);
+}
+
+static int
+hash_of_hex(const char *hex, struct hash *h)
+{
+	if (strlen(hex) != 2 * sizeof(h->b) || strspn(hex, "0123456789abcdef") != 2 * sizeof(h->b))
+		return -EINVAL;
+	for (size_t i = 0; i < sizeof(h->b); i++)
+		sscanf(hex + 2 * i, "%2hhx", &h->b[i]);
+	return 0;
 }
 
 /* ---- staged content ---- */
@@ -225,6 +236,34 @@ stage_from_here(struct replica *r, const struct hash *h)
 	}
 	staged_add(r, h);
 	return true;
+}
+
+void
+content_keep(struct replica *r, int dirfd, const char *name, const struct hash *h)
+{
+	char target[4097], hex[80], part[90];
+	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
+	struct stat st;
+	int from, to;
+
+	if (n >= 0 && n < (ssize_t)sizeof(target)) {
+		content_stage_bytes(r, h, KIND_SYMLINK, target, (size_t)n);
+		return;
+	}
+	if (staged_find(r, h) || (from = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return;
+	hex_of(h, hex);
+	snprintf(part, sizeof(part), "%s.copy", hex);
+	/* A copy: it may have other names, and programs that hold it open. */
+	to = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (to >= 0 && fstat(from, &st) == 0 && copy_range(from, to, (uint64_t)st.st_size) == 0 &&
+	    renameat(r->staging_fd, part, r->staging_fd, hex) == 0)
+		staged_add(r, h);
+	else
+		unlinkat(r->staging_fd, part, 0);
+	close(from);
+	if (to >= 0)
+		close(to);
 }
 
 /* ---- wants ---- */
@@ -533,15 +572,6 @@ content_request(struct replica *r)
 	}
 }
 
-static bool
-has_content(const struct regval *val, const struct hash *h)
-{
-	for (uint32_t i = 0; i < val->len; i++)
-		if (hash_compare(&val->v[i].hash, h) == 0)
-			return true;
-	return false;
-}
-
 /* Does any register that asked for it still need it? */
 static bool
 still_wanted(struct replica *r, const struct want *w)
@@ -550,8 +580,8 @@ still_wanted(struct replica *r, const struct want *w)
 		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
 		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
 
-		if (reg && ((reg->pending && has_content(reg->pending, &w->hash)) ||
-		    (has_content(&reg->shown, &w->hash) && !stands_in(reg, &w->hash))))
+		if (reg && ((reg->pending && regval_has(reg->pending, &w->hash)) ||
+		    (regval_has(&reg->shown, &w->hash) && !stands_in(reg, &w->hash))))
 			return true;
 	}
 	return false;
@@ -592,6 +622,8 @@ static void
 clean_staged(void *arg, const char *name)
 {
 	struct replica *r = arg;
+	struct stat st;
+	struct hash h;
 	char hex[80];
 
 	for (const struct staged *s = r->staged; s; s = s->hh.next) {
@@ -602,6 +634,12 @@ clean_staged(void *arg, const char *name)
 	/* What a link was cut off in goes on from there. */
 	if (strlen(name) == 64 + 5 && strcmp(name + 64, ".part") == 0)
 		return;
+	/* What was kept by content_keep stays for as long as the trash does. */
+	if (hash_of_hex(name, &h) == 0 && fstatat(r->staging_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    time(NULL) - st.st_ctim.tv_sec < KEEP_DAYS * INT64_C(86400)) {
+		staged_add(r, &h);
+		return;
+	}
 	unlinkat(r->staging_fd, name, 0);
 }
 

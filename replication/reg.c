@@ -40,6 +40,15 @@ regval_find(const struct regval *r, struct dot d)
 	return NULL;
 }
 
+bool
+regval_has(const struct regval *r, const struct hash *h)
+{
+	for (uint32_t i = 0; i < r->len; i++)
+		if (hash_compare(&r->v[i].hash, h) == 0)
+			return true;
+	return false;
+}
+
 struct version *
 regval_add(struct regval *r, struct version *v)
 {

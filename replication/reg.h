@@ -112,6 +112,9 @@ reg_known(struct reg *r)
 
 struct version	*regval_find(const struct regval *r, struct dot d);
 
+/* Has any live version that content? */
+bool		 regval_has(const struct regval *r, const struct hash *h);
+
 /* Adds v, taking over what it points to. */
 struct version	*regval_add(struct regval *r, struct version *v);
 bool		 regval_remove(struct regval *r, struct dot d);

@@ -27,7 +27,7 @@
 #define RETRY_WANTS_MS 3000
 #define PRUNE_MS 600000
 #define CACHE_REGS 50000
-#define JOURNAL_MAX (4u << 20)
+#define JOURNAL_MAX (32u << 20)
 
 int64_t
 replica_now_ms(void)
@@ -315,7 +315,8 @@ replica_settle_events(struct replica *r)
 	}
 }
 
-/* All that was journalled is in the index: begin anew with what is open still. */
+/* All that was journalled is in the index, but for files still open for writing:
+ * after a kill the whole tree is looked at then. */
 static void
 trim_journal(struct replica *r)
 {
@@ -323,8 +324,9 @@ trim_journal(struct replica *r)
 		return;
 	pthread_mutex_lock(&r->queue_lock);
 	if (!r->first && r->journal_size >= JOURNAL_MAX) {
-		if (ftruncate(r->journal_fd, 0) == 0)
-			r->journal_size = 0;
+		if (ftruncate(r->journal_fd, 0) == 0 &&
+		    write(r->journal_fd, JOURNAL_CUT, sizeof(JOURNAL_CUT)) == sizeof(JOURNAL_CUT))
+			r->journal_size = sizeof(JOURNAL_CUT);
 	}
 	pthread_mutex_unlock(&r->queue_lock);
 }

@@ -26,6 +26,9 @@
 
 #define REPLICA_SET_MAX 64
 
+/* First in a journal that was begun anew while files were open. */
+#define JOURNAL_CUT "cut"
+
 struct link;
 struct control_conn;
 
@@ -137,6 +140,7 @@ struct replica {
 	struct progress *progress;
 	bool in_transaction;
 	bool clean_start;
+	bool same_boot;		/* the machine runs since the store was opened last */
 	bool opened;
 	bool index_failed;	/* the last commit did not succeed */
 	bool index_broken;	/* a row could not be read */
@@ -223,6 +227,17 @@ void		 local_seal(struct replica *r, struct disk_dir *dd, const char *name);
 void		 local_reconcile(struct replica *r, struct disk_dir *dd,
 		    void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg);
 
+/* The same; where a directory stands elsewhere than it should, `touched` says
+ * whether users touched that name: else it is put back by the view. */
+typedef bool	 local_touched_fn(void *arg, ino_t dir, const char *name);
+void		 local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn *touched, void *arg);
+
+/* One name, and all below it if it is a directory not known yet. */
+void		 local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *name);
+
+/* dd/name is not there any more, and users touched it. */
+void		 local_gone(struct replica *r, struct disk_dir *dd, const char *name);
+
 int		 local_answer(struct replica *r, const struct event *e, char **out);
 
 /* ---- replica_attr.c: attributes on disk and as cells ---- */
@@ -259,6 +274,9 @@ void		 view_defer(struct replica *r, struct reg *reg);
 
 /* Is the content of every version of r->pending here?  Asks for what is not. */
 bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
+/* Keeps the content of a file that leaves the tree: nothing shows it, but it is
+ * live, and may show again or be asked for by a peer. */
+void		 content_keep(struct replica *r, int dirfd, const char *name, const struct hash *h);
 /* Content that a name shows went astray: asks for it. */
 void		 content_fetch(struct replica *r, const struct reg *reg, const struct version *v);
 int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);

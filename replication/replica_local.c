@@ -621,6 +621,8 @@ local_event(struct replica *r, struct event *e)
 
 struct walk {
 	struct replica *r;
+	local_touched_fn *touched;	/* NULL: all that differs is a user's doing */
+	void *touched_arg;
 	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
 	void *arg;
 	uint64_t files, bytes;
@@ -707,6 +709,12 @@ walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 	if (!sub) {
 		new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
 		sub = disk_find(&w->r->disk, st.st_ino);
+	} else if ((sub->up != dd || strcmp(sub->name, name) != 0) && w->touched &&
+	    !w->touched(w->touched_arg, dd->ino, name)) {
+		/* A move that came from a peer did not reach the disk any more. */
+		disk_place(sub, dd, name);
+		for (size_t i = 0; i < sub->ids_len; i++)
+			state_touch_dir(w->r->s, sub->ids[i]);
 	} else if (sub->up != dd || strcmp(sub->name, name) != 0) {
 		struct event e = { .op = REPLICA_RENAME, .ino = st.st_ino, .dir = sub->up ? sub->up->ino : 0,
 			.dir2 = dd->ino, .name = mem_str(sub->name), .name2 = mem_str(name), .is_dir = true };
@@ -766,6 +774,47 @@ local_reconcile(struct replica *r, struct disk_dir *dd, void (*progress)(void *a
 	struct walk w = { .r = r, .progress = progress, .arg = arg };
 
 	walk_dir(&w, dd);
+}
+
+void
+local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn *touched, void *arg)
+{
+	struct walk w = { .r = r, .touched = touched, .touched_arg = arg };
+
+	walk_dir(&w, dd);
+}
+
+void
+local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct walk w = { .r = r };
+	int fd = disk_fd(&r->disk, dd);
+
+	if (fd < 0 || (fd = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return;
+	walk_entry(&w, dd, fd, name);
+	close(fd);
+}
+
+void
+local_gone(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct event e = { .dir = dd->ino, .time_ns = (int64_t)r->s->now };
+	struct disk_dir *shown = NULL;
+	bool file;
+	struct seen q;
+
+	seen_open(r, dd, name, &q);
+	file = q.e != NULL;
+	if (!file && q.g.dirs.len)
+		shown = disk_of(q.g.dirs.ids[0]);
+	seen_close(&q);
+	e.name = mem_str(name);
+	e.op = file ? REPLICA_UNLINK : REPLICA_RMDIR;
+	/* A directory that was found elsewhere was moved. */
+	if (file || (shown && !shown->lifted && shown->up == dd && strcmp(shown->name, name) == 0))
+		local_event(r, &e);
+	free(e.name);
 }
 
 /* ---- computed attributes ---- */

@@ -341,12 +341,25 @@ load_disk(struct replica *r, struct dir_inos *l)
 	}
 }
 
+/* Changes with each start of the machine. */
+static void
+read_boot_id(char *out, size_t size)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, out, size - 1) : 0;
+
+	if (fd >= 0)
+		close(fd);
+	out[n > 0 ? n : 0] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+}
+
 static int
 load(struct replica *r, char *why, size_t size)
 {
 	struct dir_inos l = { 0 };
 	uint64_t self, counter, hlc, seq;
-	char clean[4] = "";
+	char clean[4] = "", boot[64], last_boot[64] = "";
 	size_t len;
 	void *p;
 	int rc;
@@ -359,6 +372,9 @@ load(struct replica *r, char *why, size_t size)
 		return open_say(why, size, -EIO, "%s: the index lacks what it must hold", r->path);
 	get_text(r->x, "clean", clean, sizeof(clean));
 	r->clean_start = clean[0] == '1';
+	read_boot_id(boot, sizeof(boot));
+	get_text(r->x, "boot", last_boot, sizeof(last_boot));
+	r->same_boot = *boot && strcmp(boot, last_boot) == 0;
 	r->s = open_new_state(r, self);
 	r->next_round = open_random_id() >> 32 << 16;
 	r->s->counter = counter;
@@ -430,6 +446,7 @@ int
 replica_open(const char *path, struct replica **out, char *why, size_t size)
 {
 	struct replica *r = open_new_replica();
+	char boot[64];
 	int rc;
 
 	r->quit_conn_fd = -1;
@@ -452,7 +469,9 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 		replica_recover(r);
 	content_load(r);
 	view_update(r);
+	read_boot_id(boot, sizeof(boot));
 	if (replica_commit(r) < 0 || index_begin(r->x) < 0 || index_set_value(r->x, "clean", "0", 1) < 0 ||
+	    index_set_value(r->x, "boot", boot, strlen(boot)) < 0 ||
 	    index_commit(r->x) < 0) {
 		rc = open_say(why, size, -EIO, "%s: the index cannot be written", r->path);
 		goto err;

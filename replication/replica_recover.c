@@ -1,8 +1,10 @@
 /*
- * After a stop that was not clean: what was lifted goes back to its place, what
- * users changed since the last commit is looked at again.  Names that the
- * journal has were touched by users; any other difference between the index and
- * the disk is a change of the view that was cut short.
+ * After a stop that was not clean.  If only the daemon died, the journal names
+ * what users touched since, and that alone is looked at.  If the machine went
+ * down, or the view was being changed, the whole tree is compared with the
+ * index: where they differ, a name that the journal has was touched by a user;
+ * any other difference is a change of the view that was cut short, and done
+ * again.
  */
 #include "config.h"
 
@@ -19,40 +21,7 @@
 #include "replication/replica_impl.h"
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-
-/* Names that users touched since the last clean stop. */
-struct journal {
-	char *text;
-	size_t len;
-};
-
-static void
-read_journal(struct replica *r, struct journal *j)
-{
-	struct stat st;
-	ssize_t n;
-
-	*j = (struct journal){ 0 };
-	if (r->journal_fd < 0 || fstat(r->journal_fd, &st) < 0 || st.st_size == 0 || st.st_size > (256 << 20))
-		return;
-	j->text = mem_alloc((size_t)st.st_size + 1);
-	n = pread(r->journal_fd, j->text, (size_t)st.st_size, 0);
-	j->len = n > 0 ? (size_t)n : 0;
-}
-
-static bool
-in_journal(const struct journal *j, ino_t dir, const char *name)
-{
-	char line[300];
-	int n = snprintf(line, sizeof(line), "%llx %s", (unsigned long long)dir, name);
-
-	if (n < 0 || (size_t)n >= sizeof(line))
-		return true;
-	for (const char *p = j->text; p && p < j->text + j->len; p += strlen(p) + 1)
-		if (strcmp(p, line) == 0)
-			return true;
-	return false;
-}
+#define JOURNAL_READ_MAX (256 << 20)
 
 /* What was lifted when the daemon died stands in moving/: back it goes. */
 struct moving {
@@ -60,13 +29,57 @@ struct moving {
 	char name[64];
 };
 
+/* A name that users touched since the last clean stop: "INODE NAME". */
+struct journal_line {
+	UT_hash_handle hh;
+	const char *line;
+};
+
 struct recovery {
 	struct replica *r;
-	struct journal j;
+	char *text;		/* the journal: lines, each with its NUL */
+	size_t len;
+	struct journal_line *lines;
 	struct moving *moving;
 	size_t moving_len;
-	bool again;
 };
+
+static void
+read_journal(struct recovery *q)
+{
+	int fd = q->r->journal_fd;
+	struct stat st;
+	ssize_t n;
+
+	q->text = mem_alloc(1);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size == 0 || st.st_size > JOURNAL_READ_MAX)
+		return;
+	free(q->text);
+	q->text = mem_alloc((size_t)st.st_size + 1);
+	n = pread(fd, q->text, (size_t)st.st_size, 0);
+	q->len = n > 0 ? (size_t)n : 0;
+	for (const char *p = q->text; p < q->text + q->len; p += strlen(p) + 1) {
+		struct journal_line *l;
+
+		HASH_FIND_STR(q->lines, p, l);
+		if (l)
+			continue;
+		l = mem_alloc(sizeof(*l));
+		l->line = p;
+		HASH_ADD_KEYPTR(hh, q->lines, l->line, strlen(l->line), l);
+	}
+}
+
+static bool
+in_journal(const struct recovery *q, ino_t dir, const char *name)
+{
+	struct journal_line *l;
+	char line[300];
+
+	snprintf(line, sizeof(line), "%llx %.255s", (unsigned long long)dir, name);
+	HASH_FIND_STR(q->lines, line, l);
+	return l != NULL;
+}
 
 static void
 list_moving(struct recovery *q)
@@ -117,7 +130,6 @@ check_dirs(struct recovery *q)
 	}
 }
 
-/* A file that the index notes is not where it was. */
 static int
 check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -131,6 +143,8 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	(void)seq;
 	if (!reg || fd < 0)
 		return 0;
+	if (reg->pending)
+		local_reconcile_name(q->r, dd, reg_name(reg));
 	for (uint32_t i = 0; i < reg->files_len; i++) {
 		struct reg_file *f = &reg->files[i];
 		const struct moving *m;
@@ -140,60 +154,114 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 		m = find_moving(q, f->stamp.ino);
 		if (m && renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
 			state_touch_reg(q->r->s, reg);
-			continue;
-		}
-		if (!reg->pending && (in_journal(&q->j, dd->ino, f->name) || !state_stands(d)))
-			q->r->s->now = q->r->s->hlc;
-		if (!reg->pending) {
+		} else if (reg->pending) {
+			/* It made way for what is pending. */
+			reg_file_forget(reg, f->name);
+			state_reg_noted(q->r->s, reg);
+			i--;
+		} else {
 			/* Removed by a user, as far as can be known. */
 			char *gone = mem_str(f->name);
-			struct event e = { .op = REPLICA_UNLINK, .dir = dd->ino, .name = gone };
-			struct timespec now;
 
-			clock_gettime(CLOCK_REALTIME, &now);
-			e.time_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-			local_event(q->r, &e);
+			local_gone(q->r, dd, gone);
 			free(gone);
-			q->again = true;
 			return 0;
 		}
-		reg_file_forget(reg, f->name);
-		state_reg_noted(q->r->s, reg);
-		i--;
 	}
 	return 0;
 }
 
+static bool
+stands_at_its_place(struct replica *r, const struct disk_dir *dd)
+{
+	struct stat st;
+	int fd;
+
+	if (!dd->up || dd->lifted)
+		return true;
+	fd = disk_fd(&r->disk, dd->up);
+	return fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino;
+}
+
+/* Directories that are nowhere: removed by a user, or not made any more. */
 static void
-check_missing_dirs(struct recovery *q)
+drop_missing_dirs(struct recovery *q)
 {
 	struct disk_dir *dd, *tmp;
 
 	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		struct stat st;
-		int fd;
-
-		if (!dd->up || dd->lifted)
+		if (stands_at_its_place(q->r, dd))
 			continue;
-		fd = disk_fd(&q->r->disk, dd->up);
-		if (fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino)
+		if (in_journal(q, dd->up->ino, dd->name)) {
+			char *gone = mem_str(dd->name);
+
+			local_gone(q->r, dd->up, gone);
+			free(gone);
 			continue;
-		if (in_journal(&q->j, dd->up->ino, dd->name)) {
-			struct event e = { .op = REPLICA_RMDIR, .dir = dd->up->ino, .name = mem_str(dd->name) };
+		}
+		while (dd->ids_len) {
+			struct dir *d = dd->ids[0];
 
-			e.time_ns = (int64_t)q->r->s->hlc;
-			local_event(q->r, &e);
-			free(e.name);
-		} else {
-			/* Not made yet when the daemon died. */
-			while (dd->ids_len) {
-				struct dir *d = dd->ids[0];
-
-				disk_assign(d, NULL);
-				state_touch_dir(q->r->s, d);
-			}
+			disk_assign(d, NULL);
+			state_touch_dir(q->r->s, d);
 		}
 	}
+}
+
+/* ---- looking at what the journal names ---- */
+
+static struct disk_dir *
+entry_dir(struct recovery *q, const char *line, const char **name)
+{
+	char *end;
+	ino_t dir = (ino_t)strtoull(line, &end, 16);
+	struct disk_dir *dd = *end == ' ' ? disk_find(&q->r->disk, dir) : NULL;
+
+	*name = end + 1;
+	return dd && dd->ids_len && !dd->lifted ? dd : NULL;
+}
+
+static void
+each_entry(struct recovery *q, bool existing)
+{
+	for (const char *p = q->text; p < q->text + q->len; p += strlen(p) + 1) {
+		const char *name;
+		struct disk_dir *dd = entry_dir(q, p, &name);
+		int fd = dd && *name ? disk_fd(&q->r->disk, dd) : -1;
+		struct stat st;
+
+		if (fd < 0 || (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) != existing)
+			continue;
+		if (existing)
+			local_reconcile_name(q->r, dd, name);
+		else
+			local_gone(q->r, dd, name);
+	}
+}
+
+/* False: there is more amiss than users did since the last commit. */
+static bool
+follow_journal(struct recovery *q)
+{
+	struct disk_dir *dd, *tmp;
+
+	if (!q->r->same_boot || q->moving_len || (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
+		return false;
+	/* What was moved is found at its new place before it is missed at the old. */
+	each_entry(q, true);
+	each_entry(q, false);
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
+		if (!stands_at_its_place(q->r, dd))
+			return false;
+	index_regs_pending(q->r->x, check_row, q);
+	index_regs_in_conflict(q->r->x, check_row, q);
+	return true;
+}
+
+static bool
+was_touched(void *arg, ino_t dir, const char *name)
+{
+	return in_journal(arg, dir, name);
 }
 
 void
@@ -205,13 +273,21 @@ replica_recover(struct replica *r)
 	log_info("the last stop was not clean: looking at what changed since");
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	read_journal(r, &q.j);
+	read_journal(&q);
 	list_moving(&q);
-	check_dirs(&q);
-	local_reconcile(r, r->disk.root, NULL, NULL);
-	index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
-	check_missing_dirs(&q);
-	free(q.j.text);
+	if (!follow_journal(&q)) {
+		log_info("looking at the whole tree");
+		check_dirs(&q);
+		local_reconcile_touched(r, r->disk.root, was_touched, &q);
+		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
+		drop_missing_dirs(&q);
+	}
+	for (struct journal_line *l = q.lines, *next; l; l = next) {
+		next = l->hh.next;
+		HASH_DEL(q.lines, l);
+		free(l);
+	}
+	free(q.text);
 	free(q.moving);
 	replica_commit(r);
 }

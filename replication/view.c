@@ -401,6 +401,10 @@ leave(struct view *v, struct dir *d)
 		while (reg->files_len)
 			lift_file(v, from, reg, reg->files[0].name);
 		state_touch_reg(v->r->s, reg);
+		/* It may have stood for versions of those that stay, too. */
+		for (size_t j = 0; j < from->ids_len; j++)
+			if ((reg = state_reg(v->r->s, from->ids[j], l.n[i], false)))
+				state_touch_reg(v->r->s, reg);
 	}
 	names_fini(&l);
 	disk_assign(d, NULL);
@@ -1177,26 +1181,28 @@ nothing_to_do(struct replica *r)
 
 /* From here on nobody changes a name or opens for writing; what was done before
  * is known. */
+static void
+lock_view(struct replica *r)
+{
+	for (unsigned tries = 0; !r->view_held; tries++) {
+		pthread_rwlock_wrlock(&r->view_lock);
+		pthread_mutex_lock(&r->queue_lock);
+		/* Users who never pause wait for once. */
+		r->view_held = !r->first || tries >= HOLD_TRIES;
+		pthread_mutex_unlock(&r->queue_lock);
+		if (!r->view_held)
+			pthread_rwlock_unlock(&r->view_lock);
+		replica_settle_events(r);
+	}
+}
+
 void
 view_hold(struct replica *r)
 {
-	if (r->view_held)
-		return;
-	for (unsigned tries = 0;; tries++) {
-		bool quiet;
-
-		pthread_rwlock_wrlock(&r->view_lock);
-		pthread_mutex_lock(&r->queue_lock);
-		quiet = !r->first;
-		pthread_mutex_unlock(&r->queue_lock);
-		if (quiet || tries >= HOLD_TRIES)
-			break;
-		pthread_rwlock_unlock(&r->view_lock);
-		replica_settle_events(r);
-	}
-	/* Users who never pause wait for once. */
+	lock_view(r);
+	if (r->view)
+		r->view->tell_waiting(r->view->ctx);
 	replica_settle_events(r);
-	r->view_held = true;
 }
 
 void
@@ -1206,7 +1212,7 @@ view_update(struct replica *r)
 
 	if (!r->view_held && nothing_to_do(r) && !r->deferred.len)
 		return;
-	view_hold(r);
+	lock_view(r);
 	obstack_init(&v.o);
 	show_ready(r);
 	update_dirs(&v);
