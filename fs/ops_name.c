@@ -387,7 +387,9 @@ rename_and_tell(struct fs *fs, const struct place *a, const struct place *b, uns
 	touch(fs, b);
 	if (renameat2(a->fd, a->name, b->fd, b->name, flags) < 0)
 		return -errno;
-	if (!inode_in_tree(fs, a->dir))
+	/* Between two names of one file it does nothing; the kernel may not have
+	 * known that they are. */
+	if (!inode_in_tree(fs, a->dir) || (st[0].st_ino == st[1].st_ino && st[0].st_dev == st[1].st_dev))
 		return 0;
 	pthread_mutex_lock(&fs->lock);
 	rename_names(fs, a, b, exchange);

@@ -2,8 +2,8 @@
  * Content on its way in: what is staged, what is wanted, where equal content
  * stands already; and what leaves the tree, to the trash.
  *
- * staging/HASH is complete content, synced before it is counted as here;
- * staging/HASH.part has come up to its length.  Content is shared by hash, and
+ * staging/HASH is complete content; staging/HASH.part has come up to its length.
+ * What is put in place from there is synced before the index says so.  Content is shared by hash, and
  * copied when more than one name waits for it.
  */
 #include "config.h"
@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -123,6 +125,22 @@ struct finder {
 	uint64_t size;
 };
 
+/* A symbolic link's target as a file, to be read like any content. */
+static int
+open_link(int dirfd, const char *name, uint64_t *size)
+{
+	char target[4096];
+	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
+	int fd = n < 0 ? -1 : memfd_create("link", MFD_CLOEXEC);
+
+	if (fd >= 0 && write_all(fd, (const uint8_t *)target, (size_t)n, 0) < 0) {
+		close(fd);
+		return -1;
+	}
+	*size = (uint64_t)n;
+	return fd;
+}
+
 static int
 try_register(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -142,6 +160,10 @@ try_register(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 		if (hash_compare(&f->hash, q->h) != 0)
 			continue;
 		fd = openat(dirfd, f->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0 && errno == ELOOP && (fd = open_link(dirfd, f->name, &q->size)) >= 0) {
+			q->fd = fd;
+			return 1;
+		}
 		if (fd < 0)
 			continue;
 		/* What was written since is another content. */

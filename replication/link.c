@@ -239,7 +239,6 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 	l->epoch = m->epoch;
 	l->peer->id = m->id;
 	l->peer->tries = 0;
-	l->peer_paused = m->paused;
 	replica_add_member(r, m->id, m->node);
 	link_learn_members(l, m->members, m->n_members);
 	l->peer->state = "connected";

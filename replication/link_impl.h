@@ -65,7 +65,6 @@ struct link {
 	bool dialer, read_only;
 	char *only;			/* who may call here; NULL: whoever it says */
 	bool greeted;			/* their Hello came */
-	bool peer_paused;
 	bool closing;
 	/* What our Hello said: the far end decides by that. */
 	bool said_empty, said_join;

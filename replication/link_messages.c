@@ -49,7 +49,6 @@ link_send_hello(struct link *l)
 	l->said_join = m.join;
 	snprintf(l->said_set, sizeof(l->said_set), "%s", m.set);
 	m.epoch = l->r->epoch;
-	m.paused = l->peer && peers_paused(l->r, l->peer);
 	HASH_ITER(hh, l->r->members, x, tmp) {
 		sibfs__wire__member__init(&all[m.n_members]);
 		all[m.n_members].id = x->id;
@@ -137,7 +136,6 @@ link_send_watermark(struct link *l)
 	m.seq = l->sent_seq;
 	wire_dots(&l->r->s->know, &m.know, &m.n_know);
 	m.round = l->due_len ? l->due[--l->due_len] : 0;
-	m.once = m.round != 0;
 	m.epoch = l->r->epoch;
 	link_send_frame(l, &f, false);
 	link_free_dots(m.know, m.n_know);

@@ -130,6 +130,12 @@ replica_commit(struct replica *r)
 		return 0;
 	if (r->index_broken)
 		return -EIO;
+	/* No event leaves before its content would survive a power cut too. */
+	if (r->unsynced && syncfs(r->root_fd) < 0) {
+		rc = -errno;
+		goto failed;
+	}
+	r->unsynced = false;
 	if ((rc = replica_begin(r)) < 0)
 		goto failed;
 	rc = write_dirty(r);

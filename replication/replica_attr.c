@@ -349,7 +349,9 @@ disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg 
 	mark_vv(&m, &reg->shown.ctx);
 	proc_path(dirfd, name, path, sizeof(path));
 	/* The index has it all; a file that cannot carry it is as good. */
-	if (lsetxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
+	if (m.len == sizeof(m.p))
+		lremovexattr(path, OWN_XATTR);	/* half a vector is worse than none */
+	else if (lsetxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
 		log_debug("%s: cannot set %s: %s", name, OWN_XATTR, strerror(errno));
 }
 
@@ -375,6 +377,8 @@ disk_mark_dir(struct replica *r, struct disk_dir *dd)
 	n = getxattr(path, OWN_XATTR, old.p, sizeof(old.p));
 	if (n == (ssize_t)m.len && memcmp(old.p, m.p, m.len) == 0)
 		return;
-	if (setxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
+	if (m.len == sizeof(m.p))
+		removexattr(path, OWN_XATTR);
+	else if (setxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
 		log_debug("%s: cannot set %s: %s", dd->name, OWN_XATTR, strerror(errno));
 }

@@ -241,16 +241,36 @@ json_name(const char *s)
 	return j;
 }
 
+struct named_dot {
+	char node[SETTINGS_NODE_MAX + 1];
+	uint64_t n;
+};
+
+static int
+by_node(const void *a, const void *b)
+{
+	return strcmp(((const struct named_dot *)a)->node, ((const struct named_dot *)b)->node);
+}
+
+/* By node name, as user.sibfs.vv has it. */
 static json_t *
 vector_json(struct replica *r, const struct shown *e)
 {
 	json_t *out = json_object();
+	struct named_dot *d;
 	struct vv v = { 0 };
 
 	for (size_t i = 0; i < e->refs_len; i++)
 		vv_join(&v, &e->refs[i].reg->shown.ctx);
+	d = mem_resize(NULL, v.len + 1, sizeof(*d));
+	for (uint32_t i = 0; i < v.len; i++) {
+		snprintf(d[i].node, sizeof(d[i].node), "%s", replica_member(r, v.e[i].id));
+		d[i].n = v.e[i].n;
+	}
+	qsort(d, v.len, sizeof(*d), by_node);
 	for (uint32_t i = 0; i < v.len; i++)
-		json_object_set_new(out, replica_member(r, v.e[i].id), json_integer((json_int_t)v.e[i].n));
+		json_object_set_new(out, d[i].node, json_integer((json_int_t)d[i].n));
+	free(d);
 	vv_fini(&v);
 	return out;
 }

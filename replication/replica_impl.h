@@ -139,6 +139,8 @@ struct replica {
 	unsigned members_len;
 	struct progress *progress;
 	bool in_transaction;
+	bool walking;		/* many files are taken in at once */
+	bool unsynced;		/* content that the next commit speaks of is not on disk yet */
 	bool clean_start;
 	bool same_boot;		/* the machine runs since the store was opened last */
 	bool opened;

@@ -25,6 +25,7 @@
 #define obstack_chunk_free free
 
 #define HASH_TRIES 3
+#define SYNC_EACH 3
 
 static struct file_stamp
 stamp_of(const struct stat *st)
@@ -126,7 +127,7 @@ read_link(int dirfd, const char *name, struct local_file *out)
 }
 
 static int
-read_content(int dirfd, const char *name, struct stat *st, struct local_file *out)
+read_content(struct replica *r, int dirfd, const char *name, struct stat *st, struct local_file *out)
 {
 	struct chunk_list l;
 	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
@@ -149,6 +150,9 @@ read_content(int dirfd, const char *name, struct stat *st, struct local_file *ou
 		    before.st_mtim.tv_nsec == st->st_mtim.tv_nsec)
 			break;
 	}
+	/* One file by itself; where many were told at once, all of them together. */
+	if (rc == 0 && (r->walking || r->queued > SYNC_EACH || fdatasync(fd) < 0))
+		r->unsynced = true;
 	close(fd);
 	return rc;
 }
@@ -168,7 +172,7 @@ read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const
 	if (S_ISLNK(st->st_mode))
 		rc = read_link(dirfd, name, out);
 	else
-		rc = S_ISREG(st->st_mode) ? read_content(dirfd, name, st, out) : -EINVAL;
+		rc = S_ISREG(st->st_mode) ? read_content(r, dirfd, name, st, out) : -EINVAL;
 	if (rc == 0)
 		disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
 	return rc;
@@ -228,6 +232,7 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 		return false;
 	j = mem_alloc(sizeof(*j));
 	j->fd = fd;
+	j->sync = true;
 	j->done = hashed;
 	j->dir = dd->ino;
 	j->name = mem_str(name);
@@ -773,7 +778,9 @@ local_reconcile(struct replica *r, struct disk_dir *dd, void (*progress)(void *a
 {
 	struct walk w = { .r = r, .progress = progress, .arg = arg };
 
+	r->walking = true;
 	walk_dir(&w, dd);
+	r->walking = false;
 }
 
 void
@@ -781,7 +788,9 @@ local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn
 {
 	struct walk w = { .r = r, .touched = touched, .touched_arg = arg };
 
+	r->walking = true;
 	walk_dir(&w, dd);
+	r->walking = false;
 }
 
 void

@@ -377,6 +377,7 @@ load(struct replica *r, char *why, size_t size)
 	r->same_boot = *boot && strcmp(boot, last_boot) == 0;
 	r->s = open_new_state(r, self);
 	r->next_round = open_random_id() >> 32 << 16;
+	r->next_temp = open_random_id() >> 32 << 24;	/* not those of an earlier run */
 	r->s->counter = counter;
 	r->s->hlc = hlc;
 	r->s->seq = seq;

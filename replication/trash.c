@@ -32,7 +32,7 @@ trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg)
 		return;
 	}
 	while ((de = readdir(dir)))
-		if (de->d_name[0] != '.')
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
 			fn(arg, de->d_name);
 	closedir(dir);
 }
@@ -62,6 +62,32 @@ collect_trash(void *arg, const char *name)
 	q->bytes += st.st_blocks * INT64_C(512);
 }
 
+static int	 remove_all(int dirfd, const char *name);
+
+static void
+remove_below(void *arg, const char *name)
+{
+	remove_all(*(int *)arg, name);
+}
+
+/* Removes a file, or a directory with all that is in it. */
+static int
+remove_all(int dirfd, const char *name)
+{
+	int fd;
+
+	if (unlinkat(dirfd, name, 0) == 0)
+		return 0;
+	if (errno != EISDIR)
+		return -errno;
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	trash_each_entry(fd, remove_below, &fd);
+	close(fd);
+	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
 static int
 oldest_first(const void *a, const void *b)
 {
@@ -81,7 +107,7 @@ trash_prune(struct replica *r)
 		qsort(q.t, q.len, sizeof(*q.t), oldest_first);
 	for (size_t i = 0; i < q.len; i++) {
 		if ((q.bytes > TRASH_BYTES || now - q.t[i].at > TRASH_DAYS * INT64_C(86400)) &&
-		    unlinkat(r->trash_fd, q.t[i].name, 0) == 0)
+		    remove_all(r->trash_fd, q.t[i].name) == 0)
 			q.bytes -= q.t[i].bytes;
 		free(q.t[i].name);
 	}

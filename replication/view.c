@@ -876,6 +876,8 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		return;
 	if (p->lifted)
 		p->lifted->placed = true;
+	else
+		v->r->unsynced = true;
 	tell_moved(v->r, st.st_ino, 0, NULL, dd->ino, e->name);
 	record(v, e, &st, fd);
 	/* What is being written there is told when it is closed. */
