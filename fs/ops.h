@@ -4,7 +4,7 @@
  * once.  ops.c has the table and what the groups share; the operations are in
  * ops_name.c, ops_dir.c, ops_file.c and ops_attr.c.
  *
- * Not implemented, so that the kernel does them itself or without: FLUSH
+ * Left out, so that the kernel does them itself or without: FLUSH
  * (there is nothing to wait for), ACCESS (default_permissions), GETLK, SETLK,
  * FLOCK (a local file system's locks are local), TMPFILE (libfuse 3.14 has
  * none; programs fall back).

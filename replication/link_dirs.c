@@ -37,6 +37,7 @@ link_add_dir(struct link *l, struct dirs *out, struct dir *d, bool news_only)
 	}
 	if (news_only && vv_dominates(&l->know, &d->val.ctx))
 		return;
+	take_told_one(l->r->s, d);
 	out->d = mem_resize(out->d, out->len + 1, sizeof(*out->d));
 	out->d[out->len++] = wire_directory(d);
 	out->bytes += 200;

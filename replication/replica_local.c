@@ -1,6 +1,5 @@
 /*
- * From what users did on disk to events in the state, one told event at a time;
- * and, for `init` and after a crash, from what stands on disk.
+ * From what users did on disk to events in the state, one told event at a time.
  *
  * The disk may be ahead of the event in hand: what is not there any more, or is
  * another inode by now, is explained by an event that follows.
@@ -8,7 +7,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,8 +15,7 @@
 #include <unistd.h>
 
 #include "replication/chunk.h"
-#include "replication/display.h"
-#include "replication/replica_impl.h"
+#include "replication/local_impl.h"
 #include "replication/take.h"
 
 #define obstack_chunk_alloc mem_alloc
@@ -27,32 +24,25 @@
 #define HASH_TRIES 3
 #define SYNC_EACH 3
 
-static struct file_stamp
-stamp_of(const struct stat *st)
+struct file_stamp
+local_stamp_of(const struct stat *st)
 {
 	return (struct file_stamp){ st->st_ino, (uint64_t)st->st_size,
 		st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec };
 }
 
-static bool
-stamp_same(const struct file_stamp *a, const struct stat *st)
+bool
+local_stamp_same(const struct file_stamp *a, const struct stat *st)
 {
-	struct file_stamp b = stamp_of(st);
+	struct file_stamp b = local_stamp_of(st);
 
 	return a->ino && a->ino == b.ino && a->size == b.size && a->mtime_ns == b.mtime_ns;
 }
 
 /* ---- what shows under a name, for the notes about files ---- */
 
-struct seen {
-	struct obstack o;
-	struct folder f;
-	struct name_group g;
-	struct shown *e;
-};
-
-static void
-seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q)
+void
+local_seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q)
 {
 	memset(q, 0, sizeof(*q));
 	obstack_init(&q->o);
@@ -60,16 +50,16 @@ seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen 
 	display_find(r->s, &q->f, name, &q->o, &q->g, &q->e);
 }
 
-static void
-seen_close(struct seen *q)
+void
+local_seen_close(struct seen *q)
 {
 	group_fini(&q->g);
 	obstack_free(&q->o, NULL);
 }
 
 /* The register that notes the file of that name, and the note. */
-static struct reg_file *
-seen_file(const struct seen *q, const char *name, struct reg **owner)
+struct reg_file *
+local_seen_file(const struct seen *q, const char *name, struct reg **owner)
 {
 	for (size_t i = 0; i < q->g.len; i++)
 		for (size_t j = 0; j < q->g.files[i].refs_len; j++) {
@@ -84,22 +74,22 @@ seen_file(const struct seen *q, const char *name, struct reg **owner)
 	return NULL;
 }
 
-static void
-forget_file(struct replica *r, const struct seen *q, const char *name)
+void
+local_forget_file(struct replica *r, const struct seen *q, const char *name)
 {
 	struct reg *owner;
 
-	while (seen_file(q, name, &owner)) {
+	while (local_seen_file(q, name, &owner)) {
 		reg_file_forget(owner, name);
 		state_reg_noted(r->s, owner);
 	}
 }
 
-static void
-note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st,
+void
+local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st,
     int dirfd)
 {
-	struct file_stamp stamp = stamp_of(st);
+	struct file_stamp stamp = local_stamp_of(st);
 
 	reg_file_set(reg, name, h, &stamp);
 	state_reg_noted(r->s, reg);
@@ -158,8 +148,8 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 }
 
 /* 0, or -errno; -EINVAL: not a thing that is replicated. */
-static int
-read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev,
+int
+local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev,
     struct local_file *out)
 {
 	int rc;
@@ -187,11 +177,11 @@ static int
 use_hash(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *prev,
     const struct hash_job *j, struct local_file *out)
 {
-	struct file_stamp then = stamp_of(&j->st);
+	struct file_stamp then = local_stamp_of(&j->st);
 
 	if (j->rc < 0)
 		return j->rc;
-	if (!stamp_same(&then, st))
+	if (!local_stamp_same(&then, st))
 		return -EAGAIN;		/* told again when it is closed, or quiet */
 	*out = (struct local_file){ KIND_FILE, j->hash, (uint64_t)st->st_size, { 0 } };
 	disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
@@ -255,8 +245,8 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 
 	if (fd < 0)
 		return;
-	seen_open(r, dd, name, &q);
-	known = seen_file(&q, name, &owner);
+	local_seen_open(r, dd, name, &q);
+	known = local_seen_file(&q, name, &owner);
 	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 	if (rc < 0 || (ino && st.st_ino != ino)) {
 		/* It went elsewhere since; its note cannot be trusted any more. */
@@ -264,14 +254,14 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 			known->stamp.ino = 0;
 		goto out;
 	}
-	if (known && stamp_same(&known->stamp, &st))
+	if (known && local_stamp_same(&known->stamp, &st))
 		goto out;
 	if (job)
 		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
 	else if (ino && hash_later(r, dd, fd, name, &st))
 		goto out;
 	else
-		rc = read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
+		rc = local_read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
 	if (rc < 0) {
 		if (rc != -EINVAL && rc != -ENOENT && rc != -EAGAIN)
 			log_warn("%s: cannot be read: %s", name, strerror(-rc));
@@ -281,12 +271,12 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 	if (rc < 0)
 		log_warn("%s: written, but a directory shows there: %s", name, strerror(-rc));
 	else {
-		forget_file(r, &q, name);
-		note_file(r, reg, name, &file.hash, &st, fd);
+		local_forget_file(r, &q, name);
+		local_note_file(r, reg, name, &file.hash, &st, fd);
 	}
 	attrs_fini(&file.attrs);
 out:
-	seen_close(&q);
+	local_seen_close(&q);
 }
 
 void
@@ -306,10 +296,10 @@ unlink_at(struct replica *r, struct disk_dir *dd, const char *name)
 {
 	struct seen q;
 
-	seen_open(r, dd, name, &q);
+	local_seen_open(r, dd, name, &q);
 	if (q.e && local_unlink(r->s, dd->ids[0], name) == 0)
-		forget_file(r, &q, name);
-	seen_close(&q);
+		local_forget_file(r, &q, name);
+	local_seen_close(&q);
 }
 
 static void
@@ -324,9 +314,9 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	struct hash h;
 	bool changed;
 
-	seen_open(r, from, e->name, &a);
-	seen_open(r, to, e->name2, &b);
-	known = seen_file(&a, e->name, &owner);
+	local_seen_open(r, from, e->name, &a);
+	local_seen_open(r, to, e->name2, &b);
+	known = local_seen_file(&a, e->name, &owner);
 	if (!a.e) {
 		write_at(r, to, e->name2, e->ino, NULL);
 		goto out;
@@ -334,35 +324,35 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino)) {
 		/* It went on from there: what it replaced is gone, the rest follows. */
 		if (b.e && local_unlink(r->s, to->ids[0], e->name2) == 0)
-			forget_file(r, &b, e->name2);
+			local_forget_file(r, &b, e->name2);
 		if (local_unlink(r->s, from->ids[0], e->name) == 0)
-			forget_file(r, &a, e->name);
+			local_forget_file(r, &a, e->name);
 		goto out;
 	}
-	changed = !known || !stamp_same(&known->stamp, &st);
-	if (changed && (rc = read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
+	changed = !known || !local_stamp_same(&known->stamp, &st);
+	if (changed && (rc = local_read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
 		log_warn("%s: cannot be read: %s", e->name2, strerror(-rc));
 		goto out;
 	}
 	h = changed ? file.hash : a.e->hash;
 	rc = local_rename(r->s, from->ids[0], e->name, to->ids[0], e->name2, changed ? &file : NULL, &reg);
 	if (rc == 0) {
-		forget_file(r, &a, e->name);
-		forget_file(r, &b, e->name2);
-		note_file(r, reg, e->name2, &h, &st, fd);
+		local_forget_file(r, &a, e->name);
+		local_forget_file(r, &b, e->name2);
+		local_note_file(r, reg, e->name2, &h, &st, fd);
 	} else {
 		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
 	}
 	attrs_fini(&file.attrs);
 out:
-	seen_close(&a);
-	seen_close(&b);
+	local_seen_close(&a);
+	local_seen_close(&b);
 }
 
 /* ---- directories ---- */
 
-static void
-new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
+void
+local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
 {
 	int fd = disk_fd(&r->disk, up), rc;
 	struct attrs a;
@@ -404,32 +394,32 @@ remove_dir(struct replica *r, struct disk_dir *up, const char *name)
 	struct disk_dir *dd = NULL;
 	struct seen q;
 
-	seen_open(r, up, name, &q);
+	local_seen_open(r, up, name, &q);
 	if (q.g.dirs.len && !q.e)
 		dd = disk_of(q.g.dirs.ids[0]);
 	if (dd && local_rmdir(r->s, up->ids[0], name) == 0)
 		disk_forget(&r->disk, dd);
-	seen_close(&q);
+	local_seen_close(&q);
 }
 
-static void
-rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
+void
+local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
 {
 	struct disk_dir *dd = disk_find(&r->disk, e->ino), *old = NULL;
 	struct seen q;
 	int rc;
 
 	if (!dd || dd == r->disk.root) {
-		new_dir(r, to, e->name2, e->ino, DIR_MADE_HERE);
+		local_new_dir(r, to, e->name2, e->ino, DIR_MADE_HERE);
 		dd = disk_find(&r->disk, e->ino);
 		if (dd)
 			local_reconcile(r, dd, NULL, NULL);
 		return;
 	}
-	seen_open(r, to, e->name2, &q);
+	local_seen_open(r, to, e->name2, &q);
 	if (q.g.dirs.len && !q.e)
 		old = disk_of(q.g.dirs.ids[0]);
-	seen_close(&q);
+	local_seen_close(&q);
 	rc = local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2);
 	if (old && old != dd)
 		disk_forget(&r->disk, old);
@@ -452,11 +442,11 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 	struct seen a, b;
 	struct reg *owner;
 
-	seen_open(r, from, e->name, &a);
-	seen_open(r, to, e->name2, &b);
-	if ((fa = seen_file(&a, e->name, &owner)))
+	local_seen_open(r, from, e->name, &a);
+	local_seen_open(r, to, e->name2, &b);
+	if ((fa = local_seen_file(&a, e->name, &owner)))
 		ka = *fa;
-	if ((fb = seen_file(&b, e->name2, &owner)))
+	if ((fb = local_seen_file(&b, e->name2, &owner)))
 		kb = *fb;
 	if (!a.e && a.g.dirs.len)
 		da = disk_of(a.g.dirs.ids[0]);
@@ -466,23 +456,23 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 		log_warn("%s and %s changed places, but one is not known", e->name, e->name2);
 		goto out;
 	}
-	forget_file(r, &a, e->name);
-	forget_file(r, &b, e->name2);
+	local_forget_file(r, &a, e->name);
+	local_forget_file(r, &b, e->name2);
 	if (da)
 		disk_place(da, to, e->name2);
 	if (db)
 		disk_place(db, from, e->name);
-	seen_close(&a);
-	seen_close(&b);
-	seen_open(r, from, e->name, &a);
-	seen_open(r, to, e->name2, &b);
+	local_seen_close(&a);
+	local_seen_close(&b);
+	local_seen_open(r, from, e->name, &a);
+	local_seen_open(r, to, e->name2, &b);
 	if (a.e && fb)
 		reg_file_set(a.e->leader_reg, e->name, &kb.hash, &kb.stamp);
 	if (b.e && fa)
 		reg_file_set(b.e->leader_reg, e->name2, &ka.hash, &ka.stamp);
 out:
-	seen_close(&a);
-	seen_close(&b);
+	local_seen_close(&a);
+	local_seen_close(&b);
 }
 
 /* ---- attributes ---- */
@@ -547,13 +537,13 @@ file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino
 	struct stat st;
 	int fd = disk_fd(&r->disk, dd);
 
-	seen_open(r, dd, name, &q);
+	local_seen_open(r, dd, name, &q);
 	if (fd < 0 || !q.e || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (ino && st.st_ino != ino))
 		goto out;
-	known = seen_file(&q, name, &owner);
+	known = local_seen_file(&q, name, &owner);
 	/* A time set by hand and content not told of yet look alike: look again
 	 * when it is told. */
-	if (known && !stamp_same(&known->stamp, &st)) {
+	if (known && !local_stamp_same(&known->stamp, &st)) {
 		known->stamp.ino = 0;
 		state_reg_noted(r->s, owner);
 	}
@@ -564,7 +554,7 @@ file_attrs_changed(struct replica *r, struct disk_dir *dd, const char *name, ino
 	attrs_fini(&set);
 	attrs_fini(&now);
 out:
-	seen_close(&q);
+	local_seen_close(&q);
 }
 
 static void
@@ -601,7 +591,7 @@ local_event(struct replica *r, struct event *e)
 		break;
 	case REPLICA_RENAME:
 		if (e->is_dir)
-			rename_dir(r, e, at, to);
+			local_rename_dir(r, e, at, to);
 		else
 			rename_file(r, e, at, to);
 		break;
@@ -609,7 +599,7 @@ local_event(struct replica *r, struct event *e)
 		exchange(r, e, at, to);
 		break;
 	case REPLICA_MKDIR:
-		new_dir(r, at, e->name, e->ino, DIR_MADE_HERE);
+		local_new_dir(r, at, e->name, e->ino, DIR_MADE_HERE);
 		break;
 	case REPLICA_RMDIR:
 		remove_dir(r, at, e->name);
@@ -620,302 +610,4 @@ local_event(struct replica *r, struct event *e)
 	case REPLICA_IDLE:
 		break;
 	}
-}
-
-/* ---- from what stands on disk ---- */
-
-struct walk {
-	struct replica *r;
-	local_touched_fn *touched;	/* NULL: all that differs is a user's doing */
-	void *touched_arg;
-	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
-	void *arg;
-	uint64_t files, bytes;
-};
-
-static void
-reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const struct stat *st)
-{
-	struct state *s = w->r->s;
-	struct reg *owner, *reg;
-	struct reg_file *known;
-	struct local_file file;
-	struct seen q;
-	struct stat now;
-	int fd;
-
-	seen_open(w->r, dd, name, &q);
-	known = seen_file(&q, name, &owner);
-	if (known && stamp_same(&known->stamp, st))
-		goto out;
-	fd = disk_fd(&w->r->disk, dd);
-	if (fd < 0 || read_file(w->r, fd, name, &now, q.e ? &q.e->attrs : NULL, &file) < 0)
-		goto out;
-	reg = state_reg(s, dd->ids[0], name, false);
-	if (q.e && hash_compare(&q.e->hash, &file.hash) == 0) {
-		forget_file(w->r, &q, name);
-		note_file(w->r, q.e->leader_reg, name, &file.hash, &now, fd);
-	} else if (reg && reg->pending && reg->pending->len == 1 &&
-	    hash_compare(&reg->pending->v[0].hash, &file.hash) == 0) {
-		/* It was put in place, and the index did not hear of it any more. */
-		state_reg_show(s, reg);
-		note_file(w->r, reg, name, &file.hash, &now, fd);
-	} else {
-		/* Between copies made beforehand the main name goes to what was
-		 * edited last; no time from the future. */
-		uint64_t mtime = (uint64_t)now.st_mtim.tv_sec * 1000000000u + (uint64_t)now.st_mtim.tv_nsec;
-		uint64_t real = s->now, hlc = s->hlc;
-
-		if (!q.e && now.st_mtim.tv_sec > 0 && mtime < real) {
-			s->now = mtime;
-			s->hlc = 0;
-		}
-		if (local_write(s, dd->ids[0], name, &file, &reg) == 0) {
-			forget_file(w->r, &q, name);
-			note_file(w->r, reg, name, &file.hash, &now, fd);
-		}
-		s->now = real;
-		state_saw(s, hlc);
-	}
-	attrs_fini(&file.attrs);
-	w->files++;
-	w->bytes += (uint64_t)now.st_size;
-	if (w->progress)
-		w->progress(w->arg, w->files, w->bytes);
-	if (w->files % 1000 == 0)
-		replica_commit(w->r);
-out:
-	seen_close(&q);
-}
-
-static void walk_dir(struct walk *w, struct disk_dir *dd);
-
-static void
-walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
-{
-	struct disk_dir *sub;
-	struct stat st;
-
-	if (dd == w->r->disk.root && strcmp(name, ".sibfs") == 0)
-		return;
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	if (st.st_dev != w->r->dev) {
-		log_info("%s: another file system is mounted here: left alone", name);
-		return;
-	}
-	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
-		reconcile_file(w, dd, name, &st);
-		return;
-	}
-	if (!S_ISDIR(st.st_mode))
-		return;
-	sub = disk_find(&w->r->disk, st.st_ino);
-	if (!sub) {
-		new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
-		sub = disk_find(&w->r->disk, st.st_ino);
-	} else if ((sub->up != dd || strcmp(sub->name, name) != 0) && w->touched &&
-	    !w->touched(w->touched_arg, dd->ino, name)) {
-		/* A move that came from a peer did not reach the disk any more. */
-		disk_place(sub, dd, name);
-		for (size_t i = 0; i < sub->ids_len; i++)
-			state_touch_dir(w->r->s, sub->ids[i]);
-	} else if (sub->up != dd || strcmp(sub->name, name) != 0) {
-		struct event e = { .op = REPLICA_RENAME, .ino = st.st_ino, .dir = sub->up ? sub->up->ino : 0,
-			.dir2 = dd->ino, .name = mem_str(sub->name), .name2 = mem_str(name), .is_dir = true };
-
-		rename_dir(w->r, &e, sub->up ? sub->up : dd, dd);
-		free(e.name);
-		free(e.name2);
-	}
-	if (sub && sub->ids_len)
-		walk_dir(w, sub);
-}
-
-static int
-by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void
-walk_dir(struct walk *w, struct disk_dir *dd)
-{
-	int fd = disk_fd(&w->r->disk, dd);
-	char **names = NULL;
-	size_t n = 0;
-	struct dirent *de;
-	DIR *dir;
-
-	if (fd < 0)
-		return;
-	fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || !(dir = fdopendir(fd))) {
-		log_warn("%s: cannot be listed: %s", dd->name, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((de = readdir(dir))) {
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
-			continue;
-		names = mem_resize(names, n + 1, sizeof(*names));
-		names[n++] = mem_str(de->d_name);
-	}
-	if (n)
-		qsort(names, n, sizeof(*names), by_text);
-	for (size_t i = 0; i < n; i++) {
-		walk_entry(w, dd, fd, names[i]);
-		free(names[i]);
-	}
-	free(names);
-	closedir(dir);
-}
-
-void
-local_reconcile(struct replica *r, struct disk_dir *dd, void (*progress)(void *arg, uint64_t files, uint64_t bytes),
-    void *arg)
-{
-	struct walk w = { .r = r, .progress = progress, .arg = arg };
-
-	r->walking = true;
-	walk_dir(&w, dd);
-	r->walking = false;
-}
-
-void
-local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn *touched, void *arg)
-{
-	struct walk w = { .r = r, .touched = touched, .touched_arg = arg };
-
-	r->walking = true;
-	walk_dir(&w, dd);
-	r->walking = false;
-}
-
-void
-local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *name)
-{
-	struct walk w = { .r = r };
-	int fd = disk_fd(&r->disk, dd);
-
-	if (fd < 0 || (fd = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return;
-	walk_entry(&w, dd, fd, name);
-	close(fd);
-}
-
-void
-local_gone(struct replica *r, struct disk_dir *dd, const char *name)
-{
-	struct event e = { .dir = dd->ino, .time_ns = (int64_t)r->s->now };
-	struct disk_dir *shown = NULL;
-	bool file;
-	struct seen q;
-
-	seen_open(r, dd, name, &q);
-	file = q.e != NULL;
-	if (!file && q.g.dirs.len)
-		shown = disk_of(q.g.dirs.ids[0]);
-	seen_close(&q);
-	e.name = mem_str(name);
-	e.op = file ? REPLICA_UNLINK : REPLICA_RMDIR;
-	/* A directory that was found elsewhere was moved. */
-	if (file || (shown && !shown->lifted && shown->up == dd && strcmp(shown->name, name) == 0))
-		local_event(r, &e);
-	free(e.name);
-}
-
-/* ---- computed attributes ---- */
-
-static int
-by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static char *
-vv_text(struct replica *r, const struct vv *v)
-{
-	char **part = mem_resize(NULL, v->len + 1, sizeof(*part)), *out = mem_str("");
-
-	for (uint32_t i = 0; i < v->len; i++)
-		part[i] = mem_printf("%s:%" PRIu64, replica_member(r, v->e[i].id), v->e[i].n);
-	if (v->len)
-		qsort(part, v->len, sizeof(*part), by_name);
-	for (uint32_t i = 0; i < v->len; i++) {
-		char *more = mem_printf("%s%s%s", out, i ? "," : "", part[i]);
-
-		free(out);
-		free(part[i]);
-		out = more;
-	}
-	free(part);
-	return out;
-}
-
-static int
-answer_dir(struct replica *r, enum replica_query what, const struct folder *f, char **out)
-{
-	struct vv v = { 0 };
-
-	if (what != REPLICA_VV)
-		return -ENODATA;
-	for (size_t i = 0; i < f->len; i++)
-		vv_join(&v, &f->ids[i]->val.ctx);
-	*out = vv_text(r, &v);
-	vv_fini(&v);
-	return 0;
-}
-
-static char *
-sibling_names(const struct name_group *g, const struct shown *but)
-{
-	char *out = mem_str("");
-
-	for (size_t i = 0; i < g->len; i++) {
-		char *more;
-
-		if (&g->files[i] == but)
-			continue;
-		more = mem_printf("%s%s%s", out, *out ? "\n" : "", g->files[i].name);
-		free(out);
-		out = more;
-	}
-	return out;
-}
-
-int
-local_answer(struct replica *r, const struct event *e, char **out)
-{
-	struct disk_dir *at = disk_find(&r->disk, e->dir);
-	enum replica_query what = e->question->what;
-	struct vv v = { 0 };
-	struct seen q;
-	int rc = 0;
-
-	if (!at || !at->ids_len)
-		return -ENODATA;
-	if (!e->name || !*e->name) {
-		struct folder root = { &r->s->root, 1 };
-
-		return answer_dir(r, what, &root, out);
-	}
-	seen_open(r, at, e->name, &q);
-	if (!q.e) {
-		rc = q.g.dirs.len ? answer_dir(r, what, &q.g.dirs, out) : -ENODATA;
-	} else if (what == REPLICA_SIBLINGS) {
-		*out = sibling_names(&q.g, q.e);
-	} else if (what == REPLICA_ORIGIN) {
-		*out = mem_str(replica_member(r, q.e->leader.id));
-	} else if (what == REPLICA_DOT) {
-		*out = mem_printf("%s:%" PRIu64, replica_member(r, q.e->leader.id), q.e->leader.n);
-	} else {
-		for (size_t i = 0; i < q.e->refs_len; i++)
-			vv_join(&v, &q.e->refs[i].reg->shown.ctx);
-		*out = vv_text(r, &v);
-	}
-	vv_fini(&v);
-	seen_close(&q);
-	return rc;
 }

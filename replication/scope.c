@@ -369,25 +369,25 @@ keep_folders(struct scope *sc)
 void
 scope_pin(struct scope *sc)
 {
-	const struct shown **todo;
+	const struct shown **strayed;
 	size_t n, all = 0;
 
 	keep_folders(sc);
 	for (size_t i = 0; i < sc->groups_len; i++)
 		all += sc->groups[i].g.len;
-	todo = mem_resize(NULL, all + 1, sizeof(*todo));
+	strayed = mem_resize(NULL, all + 1, sizeof(*strayed));
 	/* Each round pins what a pin displaced; more rounds than entries are a bug. */
 	for (size_t round = 0; round <= all; round++) {
 		n = 0;
 		for (size_t i = 0; i < sc->groups_len; i++)
 			for (size_t j = 0; j < sc->groups[i].g.len; j++)
 				if (has_strayed(sc, &sc->groups[i].g.files[j]))
-					todo[n++] = &sc->groups[i].g.files[j];
+					strayed[n++] = &sc->groups[i].g.files[j];
 		for (size_t i = 0; i < n; i++)
-			scope_pin_to(sc->s, todo[i]);
+			scope_pin_to(sc->s, strayed[i]);
 		if (!n)
 			break;
 		assert(round < all);
 	}
-	free(todo);
+	free(strayed);
 }

@@ -17,12 +17,13 @@
 void
 take_told_one(struct state *s, struct dir *d)
 {
-	if (d->told == DIR_TOLD)
-		return;
-	d->told = DIR_TOLD;
-	if (--s->untold == 0)
-		s->untold_moved = false;
-	state_dir_noted(s, d);
+	/* Its identity was made from those of the directories above. */
+	for (; d && d->told != DIR_TOLD; d = d->birth.up) {
+		d->told = DIR_TOLD;
+		if (--s->untold == 0)
+			s->untold_moved = false;
+		state_dir_noted(s, d);
+	}
 }
 
 struct reg *
