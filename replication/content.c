@@ -665,6 +665,24 @@ clean_staged(void *arg, const char *name)
 	unlinkat(r->staging_fd, name, 0);
 }
 
+/*
+ * Content that came for versions which were replaced before they showed.  Only
+ * while nothing waits is it certain that nobody needs it.
+ */
+void
+content_clean(struct replica *r)
+{
+	struct staged *s, *tmp;
+	char hex[80];
+
+	HASH_ITER(hh, r->staged, s, tmp) {
+		hex_of(&s->hash, hex);
+		unlinkat(r->staging_fd, hex, 0);
+		HASH_DEL(r->staged, s);
+		free(s);
+	}
+}
+
 static int
 load_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {

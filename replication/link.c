@@ -46,6 +46,12 @@ link_in_round(const struct link *l)
 	return l->round != 0;
 }
 
+bool
+link_is_taking(const struct link *l)
+{
+	return l->taken.len > 0;
+}
+
 struct link *
 link_next(const struct link *l)
 {

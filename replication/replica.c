@@ -438,13 +438,17 @@ serve_ready(struct replica *r, const struct polled *p)
 static void
 tick(struct replica *r)
 {
+	bool waiting = r->deferred.len || r->wants;
 	int64_t now = replica_now_ms();
 	struct link *l, *next;
 
 	for (l = r->links; l; l = next) {
 		next = link_next(l);
+		waiting |= link_is_taking(l);
 		link_tick(l, now);
 	}
+	if (r->staged && !waiting)
+		content_clean(r);
 	peers_tick(r, now);
 	control_tick(r, now);
 	if (now >= r->prune_at_ms) {

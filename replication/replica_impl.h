@@ -294,6 +294,7 @@ void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
 void		 content_retry(struct replica *r, bool all);
 void		 content_load(struct replica *r);
+void		 content_clean(struct replica *r);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
 
 /* ---- trash.c ---- */
@@ -329,6 +330,7 @@ void		 link_pause_changed(struct link *l);
 void		 link_tick(struct link *l, int64_t now_ms);
 uint64_t	 link_sent_seq(const struct link *l);
 struct link	*link_next(const struct link *l);
+bool		 link_is_taking(const struct link *l);	/* a batch is not settled yet */
 void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);
 
 /* ---- replica_peers.c ---- */
