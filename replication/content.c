@@ -602,8 +602,7 @@ still_wanted(struct replica *r, const struct want *w)
 		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
 		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
 
-		if (reg && ((reg->pending && regval_has(reg->pending, &w->hash)) ||
-		    (regval_has(&reg->shown, &w->hash) && !stands_in(reg, &w->hash))))
+		if (reg && reg->pending && regval_has(reg->pending, &w->hash))
 			return true;
 	}
 	return false;
@@ -617,10 +616,15 @@ content_retry(struct replica *r, bool all)
 	HASH_ITER(hh, r->wants, w, tmp) {
 		if (!w->failed)
 			continue;
-		if (!still_wanted(r, w))
-			want_free(r, w);	/* newer content took its place */
-		else if (all)
+		if (!still_wanted(r, w)) {
+			/* Newer content took its place; what names still show of
+			 * it, and have not, they ask for again. */
+			if (all)
+				wake_waiters(r, w);
+			want_free(r, w);
+		} else if (all) {
 			w->failed = w->full = false;
+		}
 	}
 }
 

@@ -61,6 +61,19 @@ disk_find(const struct disk *k, uint64_t ino)
 }
 
 struct disk_dir *
+disk_at(const struct disk *k, const struct disk_dir *up, const char *name)
+{
+	struct disk_dir *dd, *tmp;
+
+	if (!up->below)
+		return NULL;
+	HASH_ITER(hh, k->dirs, dd, tmp)
+		if (dd->up == up && !dd->lifted && strcmp(dd->name, name) == 0)
+			return dd;
+	return NULL;
+}
+
+struct disk_dir *
 disk_add(struct disk *k, uint64_t ino, struct disk_dir *up, const char *name)
 {
 	struct disk_dir *dd = disk_find(k, ino);

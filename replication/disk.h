@@ -45,6 +45,8 @@ int		 disk_init(struct disk *k, int root_fd, int moving_fd);
 void		 disk_fini(struct disk *k);
 
 struct disk_dir	*disk_find(const struct disk *k, uint64_t ino);
+/* The one of that place; looks at all. */
+struct disk_dir	*disk_at(const struct disk *k, const struct disk_dir *up, const char *name);
 struct disk_dir	*disk_add(struct disk *k, uint64_t ino, struct disk_dir *up, const char *name);
 void		 disk_forget(struct disk *k, struct disk_dir *dd);
 void		 disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name);

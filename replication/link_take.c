@@ -83,6 +83,7 @@ link_settle_taken(struct link *l)
 	replica_commit(r);
 	view_update(r);
 	replica_commit(r);
+	content_retry(r, false);
 	content_request(r);
 	link_changed(r);
 }

@@ -388,25 +388,44 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 	disk_mark_dir(r, dd);
 }
 
+/* It stands nowhere on disk any more, whatever the state says. */
+static void
+forget_dir(struct replica *r, struct disk_dir *dd)
+{
+	for (size_t i = 0; i < dd->ids_len; i++)
+		state_touch_dir(r->s, dd->ids[i]);
+	disk_forget(&r->disk, dd);
+}
+
+/* Does the state show dd under that name? */
+static bool
+shows_dir(struct replica *r, struct disk_dir *up, const char *name, const struct disk_dir *dd)
+{
+	struct seen q;
+	bool yes;
+
+	local_seen_open(r, up, name, &q);
+	yes = q.g.dirs.len && !q.e && disk_of(q.g.dirs.ids[0]) == dd;
+	local_seen_close(&q);
+	return yes;
+}
+
 static void
 remove_dir(struct replica *r, struct disk_dir *up, const char *name)
 {
-	struct disk_dir *dd = NULL;
-	struct seen q;
+	struct disk_dir *dd = disk_at(&r->disk, up, name);
 
-	local_seen_open(r, up, name, &q);
-	if (q.g.dirs.len && !q.e)
-		dd = disk_of(q.g.dirs.ids[0]);
-	if (dd && local_rmdir(r->s, up->ids[0], name) == 0)
-		disk_forget(&r->disk, dd);
-	local_seen_close(&q);
+	if (!dd)
+		return;
+	if (shows_dir(r, up, name, dd))
+		local_rmdir(r->s, up->ids[0], name);
+	forget_dir(r, dd);
 }
 
 void
 local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
 {
-	struct disk_dir *dd = disk_find(&r->disk, e->ino), *old = NULL;
-	struct seen q;
+	struct disk_dir *dd = disk_find(&r->disk, e->ino), *old;
 	int rc;
 
 	if (!dd || dd == r->disk.root) {
@@ -416,13 +435,11 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 			local_reconcile(r, dd, NULL, NULL);
 		return;
 	}
-	local_seen_open(r, to, e->name2, &q);
-	if (q.g.dirs.len && !q.e)
-		old = disk_of(q.g.dirs.ids[0]);
-	local_seen_close(&q);
-	rc = local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2);
+	old = disk_at(&r->disk, to, e->name2);
+	rc = shows_dir(r, from, e->name, dd) ?
+	    local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2) : -ENOENT;
 	if (old && old != dd)
-		disk_forget(&r->disk, old);
+		forget_dir(r, old);
 	disk_place(dd, to, e->name2);
 	if (rc < 0) {
 		/* Back it goes, to where it shows. */

@@ -526,6 +526,20 @@ come_to(struct view *v, struct dir *d, struct disk_dir *dd)
 	names_fini(&l);
 }
 
+/* Is it where we think?  A user may have removed it before it came to stand for
+ * something again. */
+static bool
+is_there(struct view *v, const struct disk_dir *dd)
+{
+	char temp[40];
+	int fd = dd->lifted ? v->r->moving_fd : disk_fd(&v->r->disk, dd->up);
+	struct stat st;
+
+	disk_lifted_name(dd, temp, sizeof(temp));
+	return fd >= 0 && fstatat(fd, dd->lifted ? temp : dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_ino == dd->ino;
+}
+
 /* Decides where all listed ones show from now on. */
 static void
 assign(struct view *v)
@@ -543,6 +557,8 @@ assign(struct view *v)
 		if (p.f.ids[0] != d || !(p.up = disk_of(d->at.up)))
 			continue;
 		p.dd = choose(&p.f, p.up, p.name);
+		if (p.dd && !is_there(v, p.dd))
+			p.dd = NULL;
 		if (!p.dd && !(p.dd = make_dir(v, p.up, p.name)))
 			continue;
 		for (size_t j = 0; j < p.f.len; j++)
@@ -566,6 +582,8 @@ lift_dir(struct view *v, struct disk_dir *dd)
 
 	if (dd->lifted)
 		return 0;
+	if (!is_there(v, dd))
+		return -ENOENT;
 	fd = disk_fd(&v->r->disk, dd->up);
 	disk_lifted_name(dd, temp, sizeof(temp));
 	if (fd < 0 || renameat2(fd, dd->name, v->r->moving_fd, temp, RENAME_NOREPLACE) < 0) {
@@ -726,6 +744,7 @@ struct slot {
 	struct shown *e;
 	struct reg *from_reg;		/* the record it stands by already */
 	bool in_place;
+	ino_t replaces;			/* a file of ours whose note is gone already */
 	struct lifted *lifted;
 };
 
@@ -771,13 +790,14 @@ slot_stands(const struct slot *slots, size_t n, const struct reg *reg, const cha
 	return false;
 }
 
-static bool
-name_is_wanted(const struct slot *slots, size_t n, const char *name)
+/* The slot that a file is to come to under that name. */
+static struct slot *
+slot_at(struct slot *slots, size_t n, const char *name)
 {
 	for (size_t i = 0; i < n; i++)
 		if (!slots[i].in_place && strcmp(slots[i].e->name, name) == 0)
-			return true;
-	return false;
+			return &slots[i];
+	return NULL;
 }
 
 /* It goes to the trash in the end, unless its content is wanted elsewhere. */
@@ -787,6 +807,23 @@ remove_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *na
 	if (v->r->view)
 		v->r->view->replaced(v->r->view->ctx, reg_file_find(reg, name)->stamp.ino);
 	lift_file(v, dd, reg, name);
+}
+
+/* A file that is being written keeps its own time. */
+static int
+apply_attrs(struct view *v, int dirfd, const char *name, const struct stat *st, const struct attrs *a, bool written)
+{
+	struct attrs but_time = { 0 };
+	int rc;
+
+	if (!written)
+		return disk_attrs_apply(v->r, dirfd, name, st, a);
+	for (uint32_t i = 0; i < a->len; i++)
+		if (strcmp(a->c[i].key, "mtime") != 0)
+			attrs_merge_cell(&but_time, &a->c[i]);
+	rc = disk_attrs_apply(v->r, dirfd, name, st, &but_time);
+	attrs_fini(&but_time);
+	return rc;
 }
 
 static const struct version *
@@ -832,6 +869,22 @@ put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, co
 	return 0;
 }
 
+/* What was to take the place of a file did not come: the file goes even so. */
+static void
+remove_replaced(struct view *v, struct disk_dir *dd, const struct slot *p)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct stat st;
+
+	if (!p->replaces || fd < 0 || fstatat(fd, p->e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_ino != p->replaces)
+		return;
+	if (v->r->view)
+		v->r->view->replaced(v->r->view->ctx, st.st_ino);
+	tell_moved(v->r, st.st_ino, dd->ino, p->e->name, 0, NULL);
+	trash_take(v->r, fd, p->e->name, p->e->name);
+}
+
 static void
 place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 {
@@ -857,6 +910,7 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 			log_info("content of %s went elsewhere meanwhile: fetched again", e->name);
 			if (leader_of(e))
 				content_fetch(v->r, e->leader_reg, leader_of(e));
+			remove_replaced(v, dd, p);
 			return;
 		}
 		if (rc < 0) {
@@ -864,8 +918,8 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 			return;
 		}
 	}
-	if (!written && fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		disk_attrs_apply(v->r, from, temp, &st, &e->attrs);
+	if (fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		apply_attrs(v, from, temp, &st, &e->attrs, written);
 	rc = put_in_place(v, dd, from, temp, e->name);
 	if (rc < 0) {
 		log_err("cannot put %s in place: %s", e->name, strerror(-rc));
@@ -893,20 +947,21 @@ refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
 	struct reg_file *f = NULL;
 	struct reg *owner = NULL;
 	struct stat st;
+	bool written;
 
 	for (size_t i = 0; i < e->refs_len && !f; i++)
 		if ((f = reg_file_find(e->refs[i].reg, e->name)))
 			owner = e->refs[i].reg;
-	if (!f || fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !same_stamp(&f->stamp, &st) ||
-	    is_writing(v->r, st.st_ino))
+	if (!f || fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	if (disk_attrs_apply(v->r, fd, e->name, &st, &e->attrs) <= 0)
+	written = !same_stamp(&f->stamp, &st) || is_writing(v->r, st.st_ino);
+	if (apply_attrs(v, fd, e->name, &st, &e->attrs, written) <= 0)
 		return;
-	if (fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	note(v->r, st.st_ino, NULL);
+	if (written || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
 	f->stamp.mtime_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
 	state_reg_noted(v->r->s, owner);
-	note(v->r, st.st_ino, NULL);
 }
 
 static void
@@ -938,6 +993,7 @@ clear_group(struct view *v, struct disk_dir *dd, const struct folder *f, const s
 
 		for (uint32_t i = 0; reg && i < reg->files_len;) {
 			struct reg_file *rec = &reg->files[i];
+			struct slot *p;
 			bool wanted = false;
 
 			if (slot_stands(slots, g->len, reg, rec->name)) {
@@ -948,8 +1004,9 @@ clear_group(struct view *v, struct disk_dir *dd, const struct folder *f, const s
 				wanted |= !slots[k].in_place && hash_compare(&slots[k].e->hash, &rec->hash) == 0;
 			if (wanted) {
 				lift_file(v, dd, reg, rec->name);
-			} else if (name_is_wanted(slots, g->len, rec->name)) {
+			} else if ((p = slot_at(slots, g->len, rec->name))) {
 				/* Replaced in one step by what comes. */
+				p->replaces = rec->stamp.ino;
 				reg_file_forget(reg, rec->name);
 				state_reg_noted(v->r->s, reg);
 			} else {
