@@ -138,6 +138,16 @@ local_write(struct state *s, struct dir *at, const char *name, const struct loca
 	return 0;
 }
 
+struct reg *
+local_found(struct state *s, struct dir *d, const char *name, const struct local_file *f)
+{
+	struct put p = { .reg = state_reg(s, d, name, true), .slot = "", .file = f };
+
+	p.made = !p.reg->shown.len;
+	put(s, &p);
+	return p.reg;
+}
+
 int
 local_unlink(struct state *s, struct dir *at, const char *name)
 {

@@ -225,6 +225,9 @@ void		 local_hash_now(struct replica *r, struct hash_job *j);
 /* Looks at dir/name on disk as if it had just been written. */
 void		 local_seal(struct replica *r, struct disk_dir *dd, const char *name);
 
+/* The same for one that no register knows, whatever shows there by now. */
+void		 local_seal_new(struct replica *r, struct disk_dir *dd, const char *name);
+
 /* Takes in all below dd that the state does not know, or that differs. */
 void		 local_reconcile(struct replica *r, struct disk_dir *dd,
 		    void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg);

@@ -291,6 +291,22 @@ local_seal(struct replica *r, struct disk_dir *dd, const char *name)
 	free(copy);
 }
 
+void
+local_seal_new(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	int fd = disk_fd(&r->disk, dd);
+	struct local_file file;
+	struct timespec now;
+	struct stat st;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (fd < 0 || !dd->ids_len || local_read_file(r, fd, name, &st, NULL, &file) < 0)
+		return;
+	local_note_file(r, local_found(r->s, dd->ids[0], name, &file), name, &file.hash, &st, fd);
+	attrs_fini(&file.attrs);
+}
+
 static void
 unlink_at(struct replica *r, struct disk_dir *dd, const char *name)
 {

@@ -376,7 +376,7 @@ seal_untold(struct view *v, struct disk_dir *dd)
 			}
 		names_fini(&bases);
 		if (!known)
-			local_seal(v->r, dd, l.n[i]);
+			local_seal_new(v->r, dd, l.n[i]);
 	}
 	names_fini(&l);
 }
@@ -633,7 +633,7 @@ make_way(struct view *v, struct disk_dir *up, const char *name)
 	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
 	if ((S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !is_noted(v->r, up, name))
-		local_seal(v->r, up, name);	/* a sibling beside the directory */
+		local_seal_new(v->r, up, name);	/* a sibling beside the directory */
 	touch_name(v, up, name, true);
 	fd = disk_fd(&v->r->disk, up);
 	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -1127,13 +1127,33 @@ remove_orphan(struct view *v, struct disk_dir *dd)
 		trash_take(v->r, v->r->moving_fd, temp, dd->name);
 }
 
+/* Do versions that show as others', or not yet, still have that content? */
+static bool
+is_still_known(struct view *v, const struct lifted *l)
+{
+	struct folder f;
+
+	display_folder(v->r->s, l->reg->dir, &v->o, &f);
+	for (size_t i = 0; i < f.len; i++) {
+		struct reg *reg = state_reg(v->r->s, f.ids[i], reg_name(l->reg), false);
+
+		if (reg && (regval_has(&reg->shown, &l->hash) || regval_has(reg_known(reg), &l->hash)))
+			return true;
+	}
+	return false;
+}
+
 static void
 finish(struct view *v)
 {
 	for (size_t i = 0; i < v->lifted_len; i++) {
-		if (!v->lifted[i].placed)
-			trash_take(v->r, v->r->moving_fd, v->lifted[i].temp, v->lifted[i].name);
-		free(v->lifted[i].name);
+		struct lifted *l = &v->lifted[i];
+
+		if (!l->placed && is_still_known(v, l) && lifted_is_as_noted(v, l))
+			content_keep(v->r, v->r->moving_fd, l->temp, &l->hash);
+		if (!l->placed)
+			trash_take(v->r, v->r->moving_fd, l->temp, l->name);
+		free(l->name);
 	}
 	free(v->lifted);
 	for (size_t i = 0; i < v->left_len; i++)
