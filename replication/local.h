@@ -20,11 +20,12 @@ struct local_file {
 	struct attrs attrs;
 };
 
-/* A new version that replaces exactly what the name showed, in the same slot.
- * *out (may be NULL) is the register it went into. */
 /* A file that nobody knew of was found in the directory d, which may show
  * elsewhere by now, or under a name that a directory took. */
 struct reg	*local_found(struct state *s, struct dir *d, const char *name, const struct local_file *f);
+
+/* A new version that replaces exactly what the name showed, in the same slot.
+ * *out (may be NULL) is the register it went into. */
 int		 local_write(struct state *s, struct dir *at, const char *name, const struct local_file *f,
 		    struct reg **out);
 

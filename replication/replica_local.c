@@ -267,10 +267,16 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 			log_warn("%s: cannot be read: %s", name, strerror(-rc));
 		goto out;
 	}
+	/* Looked at without anyone having said that it was written. */
+	if (!ino && !job && known && hash_compare(&known->hash, &file.hash) == 0) {
+		local_note_file(r, owner, name, &file.hash, &st, fd);
+		attrs_fini(&file.attrs);
+		goto out;
+	}
 	rc = local_write(r->s, dd->ids[0], name, &file, &reg);
-	if (rc < 0)
-		log_warn("%s: written, but a directory shows there: %s", name, strerror(-rc));
-	else {
+	if (rc < 0) {
+		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
+	} else {
 		local_forget_file(r, &q, name);
 		local_note_file(r, reg, name, &file.hash, &st, fd);
 	}

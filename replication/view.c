@@ -135,7 +135,7 @@ may_show(struct replica *r, struct reg *reg)
 	for (uint32_t i = reg->files_len; i-- > 0;) {
 		f = &reg->files[i];
 		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
-		    f->stamp.ino && !same_stamp(&f->stamp, &st))
+		    !same_stamp(&f->stamp, &st))
 			local_seal(r, dd, f->name);
 		if (i > reg->files_len)
 			i = reg->files_len;
