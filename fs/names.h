@@ -31,7 +31,6 @@ struct name {
 	struct named *of;
 	struct name *prev, *next;		/* other names of the same inode */
 	/* Owned by session.c: */
-	bool untold;				/* new, and the replica has not heard of it */
 	int64_t wait_until_ms;			/* told then; 0: does not wait */
 	struct name *wait_prev, *wait_next;
 

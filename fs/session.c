@@ -53,7 +53,6 @@ static void
 tell_write(struct fs *fs, struct name *name)
 {
 	stop_waiting(fs, name);
-	name->untold = false;
 	session_tell(fs, (struct replica_event){
 		.op = REPLICA_WRITE,
 		.ino = name_inode(name)->key.ino,
@@ -81,7 +80,6 @@ name_written(struct fs *fs, struct name *name)
 void
 session_name_new(struct fs *fs, struct name *name, bool open)
 {
-	name->untold = true;
 	if (!open)
 		name_written(fs, name);
 }
@@ -257,8 +255,6 @@ session_attr(struct fs *fs, struct inode *i, unsigned which)
 	if (!inode_replicated(fs, i))
 		return;
 	DL_FOREACH(i->names.first, name) {
-		if (name->untold)
-			continue;	/* what tells of the name will say this, too */
 		e.dir = name->dir;
 		e.name = name->text;
 		session_tell(fs, e);
