@@ -30,17 +30,19 @@ link_add_dir(struct link *l, struct dirs *out, struct dir *d, bool news_only)
 		HASH_ADD(hh, l->told, num, sizeof(t->num), t);
 	}
 	t->seq = d->seq;
+	/* What it was born in stands before it in the message; what its moves name,
+	 * which may be its own child, anywhere. */
 	link_add_dir(l, out, d->birth.up, news_only);
+	if (!news_only || !vv_dominates(&l->know, &d->val.ctx)) {
+		take_told_one(l->r->s, d);
+		out->d = mem_resize(out->d, out->len + 1, sizeof(*out->d));
+		out->d[out->len++] = wire_directory(d);
+		out->bytes += 200;
+	}
 	for (uint32_t i = 0; i < d->val.moves_len; i++) {
 		link_add_dir(l, out, d->val.moves[i].to.up, news_only);
 		link_add_dir(l, out, d->val.moves[i].from.up, news_only);
 	}
-	if (news_only && vv_dominates(&l->know, &d->val.ctx))
-		return;
-	take_told_one(l->r->s, d);
-	out->d = mem_resize(out->d, out->len + 1, sizeof(*out->d));
-	out->d[out->len++] = wire_directory(d);
-	out->bytes += 200;
 }
 
 void
