@@ -269,10 +269,15 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 	int from, to;
 
 	if (n >= 0 && n < (ssize_t)sizeof(target)) {
-		content_stage_bytes(r, h, KIND_SYMLINK, target, (size_t)n);
+		if (content_stage_bytes(r, h, KIND_SYMLINK, target, (size_t)n) == 0)
+			staged_add(r, h)->kept = true;
 		return;
 	}
-	if (staged_find(r, h) || (from = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+	if (staged_find(r, h)) {
+		staged_find(r, h)->kept = true;
+		return;
+	}
+	if ((from = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
 		return;
 	hex_of(h, hex);
 	snprintf(part, sizeof(part), "%s.copy", hex);
@@ -280,7 +285,7 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 	to = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (to >= 0 && fstat(from, &st) == 0 && copy_range(from, to, (uint64_t)st.st_size) == 0 &&
 	    renameat(r->staging_fd, part, r->staging_fd, hex) == 0)
-		staged_add(r, h);
+		staged_add(r, h)->kept = true;
 	else
 		unlinkat(r->staging_fd, part, 0);
 	close(from);
@@ -663,7 +668,7 @@ clean_staged(void *arg, const char *name)
 	/* What was kept by content_keep stays for as long as the trash does. */
 	if (hash_of_hex(name, &h) == 0 && fstatat(r->staging_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    time(NULL) - st.st_ctim.tv_sec < KEEP_DAYS * INT64_C(86400)) {
-		staged_add(r, &h);
+		staged_add(r, &h)->kept = true;
 		return;
 	}
 	unlinkat(r->staging_fd, name, 0);
@@ -680,6 +685,8 @@ content_clean(struct replica *r)
 	char hex[80];
 
 	HASH_ITER(hh, r->staged, s, tmp) {
+		if (s->kept)
+			continue;
 		hex_of(&s->hash, hex);
 		unlinkat(r->staging_fd, hex, 0);
 		HASH_DEL(r->staged, s);

@@ -68,6 +68,7 @@ struct note {
 struct staged {
 	UT_hash_handle hh;
 	struct hash hash;
+	bool kept;		/* of a version that shows as another's: peers may ask for it */
 };
 
 /* A register that waits for content. */
