@@ -86,6 +86,16 @@ dir_since(const struct dir *d)
 	return m ? m->at : (struct stamp){ 0, 0 };
 }
 
+unsigned
+dir_depth(const struct dir *d)
+{
+	unsigned n = 0;
+
+	for (; d->at.up; d = d->at.up)
+		n++;
+	return n;
+}
+
 uint32_t
 dir_mode(const struct dir *d)
 {

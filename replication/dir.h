@@ -109,6 +109,9 @@ const struct dir_move *dir_move(const struct dir *d);
 struct place	 dir_place(const struct dir *d);	/* borrowed */
 struct stamp	 dir_since(const struct dir *d);
 
+/* How many directories it shows below; 0 for the root. */
+unsigned	 dir_depth(const struct dir *d);
+
 /* What all concurrent modes allow. */
 uint32_t	 dir_mode(const struct dir *d);
 

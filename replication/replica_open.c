@@ -303,20 +303,10 @@ load_count(void *arg, uint64_t dir_num, uint32_t files)
 		d->files = files;
 }
 
-static unsigned
-depth_of(const struct dir *d)
-{
-	unsigned n = 0;
-
-	for (; d->at.up; d = d->at.up)
-		n++;
-	return n;
-}
-
 static int
 by_depth(const void *a, const void *b)
 {
-	unsigned x = depth_of(((const struct dir_ino *)a)->d), y = depth_of(((const struct dir_ino *)b)->d);
+	unsigned x = dir_depth(((const struct dir_ino *)a)->d), y = dir_depth(((const struct dir_ino *)b)->d);
 
 	return (x > y) - (x < y);
 }

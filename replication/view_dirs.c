@@ -36,20 +36,10 @@ add_dir(struct view *v, struct dir *d)
 	v->dirs.d[v->dirs.len++] = d;
 }
 
-static unsigned
-depth_of(const struct dir *d)
-{
-	unsigned n = 0;
-
-	for (; d->at.up; d = d->at.up)
-		n++;
-	return n;
-}
-
 static int
 by_depth(const void *a, const void *b)
 {
-	unsigned x = depth_of(*(struct dir *const *)a), y = depth_of(*(struct dir *const *)b);
+	unsigned x = dir_depth(*(struct dir *const *)a), y = dir_depth(*(struct dir *const *)b);
 
 	return (x > y) - (x < y);
 }
