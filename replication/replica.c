@@ -616,9 +616,9 @@ replica_report(struct replica *r, const char *cmd)
 	json_object_set_new(answer_json, "ok", json_true());
 	peers_reload(r);
 	if (strcmp(cmd, "status") == 0)
-		json_object_set_new(answer_json, "status", control_status(r));
+		json_object_set_new(answer_json, "status", report_status(r));
 	else
-		json_object_set_new(answer_json, "conflicts", control_conflicts(r));
+		json_object_set_new(answer_json, "conflicts", report_conflicts(r));
 	text = json_dumps(answer_json, JSON_COMPACT);
 	json_decref(answer_json);
 	return text;

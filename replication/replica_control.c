@@ -1,27 +1,19 @@
 /*
- * The control socket's commands, as control.h lists them, and the reports that
- * `status` and `conflicts` give.
+ * The control socket's commands, as control.h lists them.
  */
 #include "config.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
 
 #include "replication/control.h"
-#include "replication/display.h"
 #include "replication/replica_impl.h"
-#include "replication/take.h"
-
-#define obstack_chunk_alloc mem_alloc
-#define obstack_chunk_free free
 
 #define LINE_MAX_BYTES 65536
 #define EXIT_FAILED 3
@@ -119,233 +111,6 @@ conn_free(struct replica *r, struct control_conn *c)
 	if (c->fd >= 0)
 		close(c->fd);
 	free(c);
-}
-
-/* ---- reports ---- */
-
-/* What a peer lacks, as far as it told. */
-struct lack {
-	struct replica *r;
-	const struct vv *know;
-	uint64_t versions, bytes, oldest;
-};
-
-static int
-count_lack(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
-{
-	struct lack *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
-	const struct regval *val;
-
-	(void)seq;
-	if (!reg)
-		return 0;
-	val = reg_known(reg);
-	if (vv_dominates(q->know, &val->ctx))
-		return 0;
-	q->versions++;
-	for (uint32_t i = 0; i < val->len; i++) {
-		if (vv_covers(q->know, val->v[i].dot))
-			continue;
-		q->bytes += val->v[i].size;
-		if (!q->oldest || val->v[i].hlc < q->oldest)
-			q->oldest = val->v[i].hlc;
-	}
-	return 0;
-}
-
-static json_t *
-to_send(struct replica *r, struct peer *p)
-{
-	struct lack q = { .r = r, .know = &p->know };
-	struct timespec now;
-	double seconds = 0;
-	struct dir *d, *tmp;
-
-	if (!vv_dominates(&p->know, &r->s->know)) {
-		index_regs_since(r->x, p->acked_seq, SIZE_MAX, count_lack, &q);
-		HASH_ITER(hh, r->s->dirs, d, tmp)
-			q.versions += d->seq > p->acked_seq && !vv_dominates(&p->know, &d->val.ctx);
-	}
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (q.oldest && (uint64_t)now.tv_sec * 1000000000u > q.oldest)
-		seconds = (double)((uint64_t)now.tv_sec * 1000000000u - q.oldest) / 1e9;
-	return json_pack("{s:I,s:I,s:f}", "versions", (json_int_t)(q.versions + p->wanted), "bytes",
-	    (json_int_t)(q.bytes + p->wanted_bytes), "seconds", seconds);
-}
-
-static json_t *
-to_receive(struct replica *r, struct peer *p)
-{
-	uint64_t versions = 0, bytes = 0;
-
-	for (struct want *w = r->wants; w; w = w->hh.next)
-		if (p->id && w->from == p->id) {
-			versions++;
-			bytes += w->size > w->have ? w->size - w->have : 0;
-		}
-	return json_pack("{s:I,s:I,s:f}", "versions", (json_int_t)versions, "bytes", (json_int_t)bytes, "seconds", 0.0);
-}
-
-static json_t *
-peer_report(struct replica *r, struct peer *p)
-{
-	const struct settings_peer *sp = peers_settings(r, p);
-	const char *error = p->error, *state = p->state;
-
-	if (peers_paused(r, p) && strcmp(state, "refused") != 0)
-		state = "paused";
-	if (r->receiver_full && !*error)
-		error = "no room on this end for what it sends: it goes on when there is";
-	return json_pack("{s:s,s:s?,s:s,s:I,s:s?,s:o,s:o}", "name", p->name, "url", sp ? sp->url : NULL, "state", state,
-	    "since", (json_int_t)p->since_s, "error", *error ? error : NULL, "to_send", to_send(r, p), "to_receive",
-	    to_receive(r, p));
-}
-
-json_t *
-control_status(struct replica *r)
-{
-	json_t *peers = json_array(), *conflicts = control_conflicts(r);
-	uint64_t bytes;
-	json_t *out;
-
-	for (struct peer *p = r->peers; p; p = p->next)
-		if (peers_settings(r, p) || p->link)
-			json_array_append_new(peers, peer_report(r, p));
-	out = json_pack("{s:s,s:s,s:s,s:s?,s:b,s:I,s:I,s:o}", "node", r->node, "set", r->set, "store", r->path, "mount",
-	    r->mountpoint, "paused", r->settings.paused, "conflicts", (json_int_t)json_array_size(conflicts), "wanted",
-	    (json_int_t)content_wanted(r, &bytes), "peers", peers);
-	if (r->index_broken)
-		json_object_set_new(out, "error", json_string("the index is damaged: nothing is replicated"));
-	else if (r->index_failed)
-		json_object_set_new(out, "error", json_string("the index cannot be written: is the disk full?"));
-	json_decref(conflicts);
-	return out;
-}
-
-/* JSON text is UTF-8; other bytes of a name become U+FFFD. */
-static json_t *
-json_name(const char *s)
-{
-	json_t *j = json_string(s);
-	char *copy;
-
-	if (j)
-		return j;
-	copy = mem_alloc(3 * strlen(s) + 1);
-	for (char *p = copy; *s; s++)
-		p = (unsigned char)*s < 0x80 ? (*p = *s, p + 1) : stpcpy(p, "\xEF\xBF\xBD");
-	j = json_string(copy);
-	free(copy);
-	return j;
-}
-
-struct named_dot {
-	char node[SETTINGS_NODE_MAX + 1];
-	uint64_t n;
-};
-
-static int
-by_node(const void *a, const void *b)
-{
-	return strcmp(((const struct named_dot *)a)->node, ((const struct named_dot *)b)->node);
-}
-
-/* By node name, as user.sibfs.vv has it. */
-static json_t *
-vector_json(struct replica *r, const struct shown *e)
-{
-	json_t *out = json_object();
-	struct named_dot *d;
-	struct vv v = { 0 };
-
-	for (size_t i = 0; i < e->refs_len; i++)
-		vv_join(&v, &e->refs[i].reg->shown.ctx);
-	d = mem_resize(NULL, v.len + 1, sizeof(*d));
-	for (uint32_t i = 0; i < v.len; i++) {
-		snprintf(d[i].node, sizeof(d[i].node), "%s", replica_member(r, v.e[i].id));
-		d[i].n = v.e[i].n;
-	}
-	qsort(d, v.len, sizeof(*d), by_node);
-	for (uint32_t i = 0; i < v.len; i++)
-		json_object_set_new(out, d[i].node, json_integer((json_int_t)d[i].n));
-	free(d);
-	vv_fini(&v);
-	return out;
-}
-
-static json_t *
-version_json(struct replica *r, const struct shown *e)
-{
-	const struct cell *mtime = attrs_find(&e->attrs, "mtime");
-	char dot[80];
-	double at = mtime && mtime->value ? (double)strtoll(mtime->value, NULL, 10) / 1e9 : (double)e->hlc / 1e9;
-
-	snprintf(dot, sizeof(dot), "%s:%" PRIu64, replica_member(r, e->leader.id), e->leader.n);
-	return json_pack("{s:o,s:s,s:f,s:I,s:o,s:s}", "name", json_name(e->name), "node",
-	    replica_member(r, e->leader.id), "time", at, "size", (json_int_t)e->size, "vector", vector_json(r, e), "dot",
-	    dot);
-}
-
-struct conflict_rows {
-	struct { uint64_t dir; char *name; } *row;
-	size_t len;
-};
-
-static int
-collect_conflict(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
-{
-	struct conflict_rows *q = arg;
-
-	(void)seq;
-	q->row = mem_resize(q->row, q->len + 1, sizeof(*q->row));
-	q->row[q->len].dir = dir_num;
-	q->row[q->len++].name = mem_str(name);
-	return 0;
-}
-
-json_t *
-control_conflicts(struct replica *r)
-{
-	struct conflict_rows rows = { 0 };
-	json_t *out = json_array();
-	struct obstack o;
-
-	replica_commit(r);
-	index_regs_in_conflict(r->x, collect_conflict, &rows);
-	obstack_init(&o);
-	for (size_t i = 0; i < rows.len; i++) {
-		struct dir *d = state_dir_num(r->s, rows.row[i].dir);
-		json_t *versions = json_array();
-		struct folder f;
-		struct name_group g;
-		char *up, *path;
-		bool seen = false;
-
-		if (d) {
-			display_folder(r->s, d, &o, &f);
-			display_group(r->s, &f, rows.row[i].name, &o, &g);
-			for (size_t j = 0; j < g.len; j++)
-				json_array_append_new(versions, version_json(r, &g.files[j]));
-			up = take_path(f.ids[0]);
-			path = mem_printf("%s%s%s", up, *up ? "/" : "", rows.row[i].name);
-			for (size_t j = 0; j < json_array_size(out) && !seen; j++)
-				seen = strcmp(json_string_value(json_object_get(json_array_get(out, j), "path")),
-				    path) == 0;
-			if (group_in_conflict(&g) && !seen)
-				json_array_append_new(out, json_pack("{s:o,s:O}", "path", json_name(path), "versions",
-				    versions));
-			free(up);
-			free(path);
-			group_fini(&g);
-		}
-		json_decref(versions);
-		free(rows.row[i].name);
-	}
-	obstack_free(&o, NULL);
-	free(rows.row);
-	return out;
 }
 
 /* ---- sync ---- */
@@ -606,10 +371,10 @@ run_command(struct replica *r, struct control_conn *c, const char *line)
 	if (!cmd) {
 		reply_error(c, EXIT_FAILED, "malformed request");
 	} else if (strcmp(cmd, "status") == 0) {
-		answer = json_pack("{s:b,s:o}", "ok", 1, "status", control_status(r));
+		answer = json_pack("{s:b,s:o}", "ok", 1, "status", report_status(r));
 		reply(c, answer);
 	} else if (strcmp(cmd, "conflicts") == 0) {
-		answer = json_pack("{s:b,s:o}", "ok", 1, "conflicts", control_conflicts(r));
+		answer = json_pack("{s:b,s:o}", "ok", 1, "conflicts", report_conflicts(r));
 		reply(c, answer);
 	} else if (strcmp(cmd, "sync") == 0) {
 		cmd_sync(r, c, q);

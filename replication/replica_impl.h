@@ -276,7 +276,7 @@ void		 view_update(struct replica *r);
 /* A pending register that may be complete: the next update looks at it. */
 void		 view_defer(struct replica *r, struct reg *reg);
 
-/* ---- content.c ---- */
+/* ---- content.c, content_wants.c ---- */
 
 /* Is the content of every version of r->pending here?  Asks for what is not. */
 bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
@@ -361,8 +361,11 @@ void		 control_round_done(struct replica *r, uint64_t round, const char *error);
 void		 control_link_failed(struct replica *r, struct peer *p, const char *why);
 void		 control_tick(struct replica *r, int64_t now_ms);
 void		 control_close_all(struct replica *r);
-json_t		*control_status(struct replica *r);
-json_t		*control_conflicts(struct replica *r);
 bool		 control_waiting(const struct replica *r);
+
+/* ---- replica_report.c ---- */
+
+json_t		*report_status(struct replica *r);
+json_t		*report_conflicts(struct replica *r);
 
 #endif
