@@ -38,6 +38,7 @@ const char	*cli_size(unsigned long long bytes, char out[16]);
 
 /* The subcommands; argv[0] is the subcommand's name. */
 int		 cmd_init(int argc, char **argv);
+int		 cmd_clone(int argc, char **argv);
 int		 cmd_mount(int argc, char **argv);
 int		 cmd_umount(int argc, char **argv);
 int		 cmd_serve(int argc, char **argv);

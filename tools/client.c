@@ -194,14 +194,23 @@ read_reply(const char *line, json_t **out, char *why, size_t why_size)
 }
 
 int
-client_ask(int fd, json_t *request, int timeout_s, json_t **reply, char *why, size_t why_size)
+client_send(int fd, json_t *request, char *why, size_t why_size)
 {
-	char *line = NULL;
 	int rc = request != NULL ? send_request(fd, request) : -ENOMEM;
 
 	json_decref(request);
 	if (rc == 0)
-		rc = receive_line(fd, timeout_s, &line);
+		return CLI_DONE;
+	snprintf(why, why_size, "lost the daemon while asking it: %s", strerror(-rc));
+	return CLI_FAILED;
+}
+
+int
+client_receive(int fd, int timeout_s, json_t **reply, char *why, size_t why_size)
+{
+	char *line;
+	int rc = receive_line(fd, timeout_s, &line);
+
 	if (rc == -ETIMEDOUT) {
 		snprintf(why, why_size, "the daemon has not answered for %d s", timeout_s);
 		return CLI_TIMEOUT;
@@ -213,6 +222,14 @@ client_ask(int fd, json_t *request, int timeout_s, json_t **reply, char *why, si
 	rc = read_reply(line, reply, why, why_size);
 	free(line);
 	return rc;
+}
+
+int
+client_ask(int fd, json_t *request, int timeout_s, json_t **reply, char *why, size_t why_size)
+{
+	int rc = client_send(fd, request, why, why_size);
+
+	return rc == CLI_DONE ? client_receive(fd, timeout_s, reply, why, why_size) : rc;
 }
 
 pid_t

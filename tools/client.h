@@ -31,6 +31,11 @@ bool		 client_is_absent(int rc);
  */
 int		 client_ask(int fd, json_t *request, int timeout_s, json_t **reply, char *why, size_t why_size);
 
+/* The two halves of that, for who has to look elsewhere meanwhile: the socket is
+ * readable when the answer comes. */
+int		 client_send(int fd, json_t *request, char *why, size_t why_size);
+int		 client_receive(int fd, int timeout_s, json_t **reply, char *why, size_t why_size);
+
 /* {"cmd": cmd} */
 json_t		*client_request(const char *cmd);
 

@@ -19,6 +19,8 @@ static const struct command {
 } commands[] = {
 	{ "init", cmd_init, "STORE --node NAME [--set ID]",
 	    "make a directory a store; files in it are taken in" },
+	{ "clone", cmd_clone, "URL [STORE] --node NAME [--identity FILE] [--no-wait]",
+	    "make a new replica of the one at URL, and fetch all it has" },
 	{ "mount", cmd_mount, "STORE [MOUNTPOINT] [-f] [-o OPTIONS]",
 	    "mount a store, over itself if no MOUNTPOINT is given" },
 	{ "umount", cmd_umount, "PATH [-l]",

@@ -154,6 +154,40 @@ sshd_stop() {
 	rm -f "$T/ssh/pid-$1"
 }
 
+# ---- a bad network -----------------------------------------------------
+
+# proxy_start NAME [PORT]: a proxy (lib/proxy.py) before that port, else before
+# the sshd started last; sets PROXY_PORT, whose host key is known then.
+proxy_start() {
+	local name=$1 port=${2:-$SSH_PORT} i
+	PROXY_PORT=$(free_port)
+	: >"$T/proxy-$name"
+	python3 "$lib/proxy.py" "$T/proxy-$name" "$PROXY_PORT" 127.0.0.1 "$port" 2>"$T/proxy-$name.log" &
+	at_exit "kill $! 2>/dev/null"
+	sed -n "s/^\[127\.0\.0\.1\]:$port /[127.0.0.1]:$PROXY_PORT /p" "$T/ssh/known_hosts" >>"$T/ssh/known_hosts"
+	for ((i = 0; i < 100; i++)); do
+		[ -s "$T/proxy-$name.count" ] && return
+		sleep 0.05
+	done
+	echo "Bail out! the proxy did not start: $(cat "$T/proxy-$name.log")"
+	exit 1
+}
+
+# proxy_says NAME [WORDS...]: from now on; each argument is one line of the rules.
+proxy_says() {
+	local name=$1
+	shift
+	printf '%s\n' "$@" >"$T/proxy-$name.rules"
+	mv "$T/proxy-$name.rules" "$T/proxy-$name"
+	sleep 0.12	# until it has looked
+}
+
+# proxy_bytes NAME: how many went through it so far, in both directions.
+proxy_bytes() {
+	sleep 0.12
+	awk '{ print $2 + $3 }' "$T/proxy-$1.count"
+}
+
 # ---- replicas ----------------------------------------------------------
 
 # The program, never for longer than two minutes.
