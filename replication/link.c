@@ -107,15 +107,9 @@ get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
 	vv_join(&l->peer->know, &know);
 	vv_fini(&know);
 	if (!l->subscribed) {
-		uint64_t since = m->epoch == l->r->epoch ? m->since : 0;
-		struct told *t, *tmp;
-
-		l->sent_seq = since;
+		l->sent_seq = m->epoch == l->r->epoch ? m->since : 0;
 		l->window = 0;
-		HASH_ITER(hh, l->told, t, tmp) {
-			HASH_DEL(l->told, t);
-			free(t);
-		}
+		exchange_forget_told(&l->told);
 	}
 	l->subscribed = true;
 	l->continuous |= !m->once;
@@ -408,16 +402,11 @@ link_close(struct link *l, const char *state, const char *why)
 static void
 link_free(struct link *l)
 {
-	struct told *t, *tmp;
-
 	link_settle_taken(l);
 	DL_DELETE(l->r->links, l);
 	while (l->serving)
 		link_stop_serving(l, l->serving);
-	HASH_ITER(hh, l->told, t, tmp) {
-		HASH_DEL(l->told, t);
-		free(t);
-	}
+	exchange_forget_told(&l->told);
 	link_forget_offer(l);
 	if (l->offer_in)
 		sibfs__wire__frame__free_unpacked(l->offer_in, NULL);

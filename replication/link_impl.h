@@ -4,6 +4,7 @@
 #ifndef SIBFS_LINK_IMPL_H
 #define SIBFS_LINK_IMPL_H
 
+#include "replication/exchange.h"
 #include "replication/frame.h"
 #include "replication/replica_impl.h"
 #include "replication/take.h"
@@ -39,18 +40,6 @@ struct row {
 	struct dir *dir;
 	char *name;		/* NULL: the directory itself */
 	uint64_t seq;
-};
-
-/* A directory that the peer was sent, as of which change. */
-struct told {
-	UT_hash_handle hh;
-	uint64_t num, seq;
-};
-
-struct dirs {
-	Sibfs__Wire__Directory **d;
-	size_t len;
-	size_t bytes;
 };
 
 /* Runs on the replica's thread, with the link as its argument (which may have
@@ -94,8 +83,7 @@ struct link {
 	struct serving *serving;
 
 	/* Offers of directories that nobody has heard of. */
-	char **offered;
-	struct dir **offered_dirs;
+	struct offer *offered;
 	size_t offered_len;
 	bool offer_out;			/* ours waits for an answer */
 	Frame *offer_in;		/* theirs waits for ours to be answered */
@@ -136,12 +124,6 @@ void		 link_forget_offer(struct link *l);
 bool		 link_send_offer(struct link *l);
 int		 link_get_offer(struct link *l, Frame **f);
 int		 link_get_answer(struct link *l, const Sibfs__Wire__Answer *m);
-
-/* ---- link_dirs.c ---- */
-
-void		 link_add_dir(struct link *l, struct dirs *out, struct dir *d, bool news_only);
-void		 link_free_dirs(struct dirs *out);
-int		 link_take_dirs(struct link *l, Sibfs__Wire__Directory *const *list, size_t n, const struct vv *know);
 
 /* ---- link_send.c ---- */
 

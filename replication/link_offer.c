@@ -15,46 +15,34 @@
 
 #include "replication/link_impl.h"
 
+static void
+free_offers(struct offer *o, size_t n)
+{
+	while (n)
+		free(o[--n].path);
+	free(o);
+}
+
 void
 link_forget_offer(struct link *l)
 {
-	for (size_t i = 0; i < l->offered_len; i++)
-		free(l->offered[i]);
-	free(l->offered);
-	free(l->offered_dirs);
+	free_offers(l->offered, l->offered_len);
 	l->offered = NULL;
-	l->offered_dirs = NULL;
 	l->offered_len = 0;
 }
 
-struct offer {
-	char *path;
-	struct dir *dir;
-};
-
-static int
-by_path(const void *a, const void *b)
+/* How many of them one message holds. */
+static size_t
+fitting(const struct offer *all, size_t n)
 {
-	return strcmp(((const struct offer *)a)->path, ((const struct offer *)b)->path);
-}
+	size_t bytes = 0;
 
-/* All that may be offered, those above first. */
-static struct offer *
-collect_offers(struct link *l, size_t *n)
-{
-	struct offer *all = NULL;
-	struct dir *d, *tmp;
-
-	*n = 0;
-	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
-		if (!take_may_offer(l->r->s, d))
-			continue;
-		all = mem_resize(all, *n + 1, sizeof(*all));
-		all[(*n)++] = (struct offer){ take_path(d), d };
+	for (size_t i = 0; i < n; i++) {
+		bytes += strlen(all[i].path);
+		if (i == OFFER_MAX || bytes > OFFER_BYTES)
+			return i;
 	}
-	if (*n)
-		qsort(all, *n, sizeof(*all), by_path);
-	return all;
+	return n;
 }
 
 /* Offers what nobody has heard of, as much as one message holds.  True: an
@@ -63,46 +51,37 @@ bool
 link_send_offer(struct link *l)
 {
 	Sibfs__Wire__Offer m = SIBFS__WIRE__OFFER__INIT;
-	struct offer *all;
-	size_t n, bytes = 0;
+	size_t n;
 	FRAME(f, OFFER, &m);
 
 	if (l->offer_out)
 		return true;
 	if (!l->r->s->untold)
 		return false;
-	/* What may only read does not decide which directory ours are. */
-	if (l->read_only) {
-		take_told(l->r->s);
-		return false;
-	}
 	link_forget_offer(l);
-	all = collect_offers(l, &n);
-	if (!n) {
+	/* What may only read does not decide which directory ours are. */
+	if (!l->read_only) {
+		l->offered = exchange_offers(l->r->s, &n);
+		l->offered_len = fitting(l->offered, n);
+		for (size_t i = l->offered_len; i < n; i++)
+			free(l->offered[i].path);
+	}
+	if (!l->offered_len) {
+		link_forget_offer(l);
 		take_told(l->r->s);
 		return false;
 	}
 	f.offer = &m;
-	m.paths = mem_resize(NULL, n, sizeof(*m.paths));
-	l->offered = mem_resize(NULL, n, sizeof(*l->offered));
-	l->offered_dirs = mem_resize(NULL, n, sizeof(*l->offered_dirs));
-	for (size_t i = 0; i < n; i++) {
-		size_t len = strlen(all[i].path);
+	m.paths = mem_resize(NULL, l->offered_len, sizeof(*m.paths));
+	for (; m.n_paths < l->offered_len; m.n_paths++) {
+		char *path = l->offered[m.n_paths].path;
 
-		if (m.n_paths == OFFER_MAX || bytes + len > OFFER_BYTES) {
-			free(all[i].path);
-			continue;
-		}
-		bytes += len;
-		m.paths[m.n_paths++] = (ProtobufCBinaryData){ len, (uint8_t *)all[i].path };
-		l->offered[l->offered_len] = all[i].path;
-		l->offered_dirs[l->offered_len++] = all[i].dir;
+		m.paths[m.n_paths] = (ProtobufCBinaryData){ strlen(path), (uint8_t *)path };
 	}
 	m.first = l->offer_in != NULL;
 	l->offer_out = true;
 	link_send_frame(l, &f, true);
 	free(m.paths);
-	free(all);
 	return true;
 }
 
@@ -117,21 +96,11 @@ answer_offer(struct link *l, const Sibfs__Wire__Offer *in)
 	m.index = mem_resize(NULL, in->n_paths + 1, sizeof(*m.index));
 	m.dirs = mem_resize(NULL, in->n_paths + 1, sizeof(*m.dirs));
 	for (size_t i = 0; i < in->n_paths; i++) {
-		char *path = mem_alloc(in->paths[i].len + 1);
-		struct dir *d;
+		struct dir *d = exchange_answer(l->r->s, &in->paths[i]);
 
-		memcpy(path, in->paths[i].data, in->paths[i].len);
-		d = take_answer(l->r->s, path);
-		free(path);
 		if (!d)
 			continue;
-		/* A peer has heard of it now: it keeps its identity. */
-		take_told_one(l->r->s, d);
-		link_add_dir(l, &above, d->birth.up, true);
-		for (uint32_t j = 0; j < d->val.moves_len; j++) {
-			link_add_dir(l, &above, d->val.moves[j].to.up, true);
-			link_add_dir(l, &above, d->val.moves[j].from.up, true);
-		}
+		exchange_add_above(l->r->s, &l->told, &l->know, &above, d);
 		m.index[m.n_index++] = (uint32_t)i;
 		m.dirs[m.n_dirs++] = wire_directory(d);
 	}
@@ -143,7 +112,7 @@ answer_offer(struct link *l, const Sibfs__Wire__Offer *in)
 		sibfs__wire__directory__free_unpacked(m.dirs[i], NULL);
 	free(m.dirs);
 	free(m.index);
-	link_free_dirs(&above);
+	exchange_free_dirs(&above);
 }
 
 int
@@ -174,34 +143,12 @@ link_get_offer(struct link *l, Frame **f)
 static int
 adopt(struct link *l, const char *path, const Sibfs__Wire__Directory *m)
 {
-	struct state *s = l->r->s;
-	struct dirval val;
-	struct place birth, place;
-	struct disk_dir *dd;
 	struct dir *d;
-	uint32_t k;
-	bool news;
-	int rc = wire_get_directory(s, m, &birth, &k, &val);
+	int rc = exchange_adopt(l->r->s, path, m, &d);
 
-	if (rc == -ENOENT)
-		return 0;		/* what is above it is not shown alike */
-	if (rc < 0)
-		return rc;
-	place = birth;
-	for (uint32_t i = 0; i < val.moves_len; i++) {
-		struct dir probe = { .birth = birth, .val = val };
-
-		place = dir_place(&probe);
-	}
-	if (take_adopt(s, path, birth, k, place)) {
-		d = take_dir(s, birth, k, &val, NULL, &news);
-		dd = disk_of(d);
-		if (dd)
-			disk_mark_dir(l->r, dd);
-	}
-	free(birth.name);
-	dirval_fini(&val);
-	return 0;
+	if (rc == 0 && d && disk_of(d))
+		disk_mark_dir(l->r, disk_of(d));
+	return rc;
 }
 
 int
@@ -212,15 +159,15 @@ link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
 	if (!l->offer_out || m->n_index != m->n_dirs)
 		return -EBADMSG;
 	view_hold(l->r);
-	rc = link_take_dirs(l, m->above, m->n_above, NULL);
+	rc = exchange_take_dirs(l->r->s, m->above, m->n_above, NULL, &l->taken_dirs);
 	for (size_t i = 0; i < m->n_index && rc == 0; i++)
 		rc = m->index[i] >= l->offered_len ? -EBADMSG :
-		    adopt(l, l->offered[m->index[i]], m->dirs[i]);
+		    adopt(l, l->offered[m->index[i]].path, m->dirs[i]);
 	link_settle_taken(l);
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < l->offered_len; i++)
-		take_told_one(l->r->s, l->offered_dirs[i]);
+		take_told_one(l->r->s, l->offered[i].dir);
 	link_forget_offer(l);
 	l->offer_out = false;
 	replica_commit(l->r);

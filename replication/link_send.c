@@ -128,13 +128,18 @@ send_batch(struct link *l, struct batch *b)
 			m.members = list;
 			l->members_sent = HASH_COUNT(l->r->members);
 		}
-		link_send_frame(l, &f, true);
+		/* That a directory was told of, so that its identity is final, would
+		 * survive a crash before anyone hears of it. */
+		if (replica_commit(l->r) < 0)
+			link_close(l, "unreachable", "the index cannot be written");
+		else
+			link_send_frame(l, &f, true);
 		link_free_dots(m.know, m.n_know);
 		l->news = true;
 	}
 	free(all);
 	free(list);
-	link_free_dirs(&b->dirs);
+	exchange_free_dirs(&b->dirs);
 	for (size_t i = 0; i < b->regs_len; i++)
 		sibfs__wire__register__free_unpacked(b->regs[i], NULL);
 	free(b->regs);
@@ -150,7 +155,7 @@ add_row(struct link *l, struct batch *b, const struct row *row)
 
 	if (!reg || (val->len == 0) != (l->pass == 1) || vv_dominates(&l->know, &val->ctx))
 		return;
-	link_add_dir(l, &b->dirs, row->dir, true);
+	exchange_add_dir(l->r->s, &l->told, &l->know, &b->dirs, row->dir);
 	m = wire_register(reg, val);
 	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
 	b->regs[b->regs_len++] = m;
@@ -181,7 +186,7 @@ send_window_dirs(struct link *l, struct batch *b)
 		if (d->seq <= l->sent_seq || d->seq > l->window || dir_is_live(d) != (l->pass == 0) ||
 		    vv_dominates(&l->know, &d->val.ctx))
 			continue;
-		link_add_dir(l, &b->dirs, d, true);
+		exchange_add_dir(l->r->s, &l->told, &l->know, &b->dirs, d);
 		if (b->dirs.bytes > BATCH_BYTES)
 			send_batch(l, b);
 	}

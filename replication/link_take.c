@@ -25,25 +25,12 @@ link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n)
 static int
 take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *know)
 {
-	struct state *s = l->r->s;
-	struct identity id;
-	struct regval val;
 	struct reg *reg;
-	struct dir *d;
-	char *name;
-	bool news;
-	int rc;
+	bool news = false;
+	int rc = exchange_take_reg(l->r->s, m, know, &reg, &news);
 
-	if (!m->value || wire_get_identity(&m->dir, &id) < 0 || !(d = state_dir(s, &id)))
-		return -EBADMSG;
-	if (wire_get_name(&m->name, d == s->root, &name) < 0)
-		return -EBADMSG;
-	rc = wire_get_regval(m->value, &val);
-	if (rc < 0) {
-		free(name);
-		return -EBADMSG;
-	}
-	reg = take_reg(s, d, name, &val, know, &news);
+	if (rc < 0)
+		return rc;
 	for (size_t i = 0; i < m->value->n_versions && rc == 0 && news; i++) {
 		const Sibfs__Wire__Version *v = m->value->versions[i];
 		struct hash h;
@@ -59,8 +46,6 @@ take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *k
 		l->taken.r = mem_resize(l->taken.r, l->taken.len + 1, sizeof(*l->taken.r));
 		l->taken.r[l->taken.len++] = reg;
 	}
-	regval_fini(&val);
-	free(name);
 	return rc;
 }
 
@@ -102,7 +87,7 @@ link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
 	/* Directories are what they are said to be at once, here and on disk. */
 	if (m->n_dirs)
 		view_hold(l->r);
-	rc = link_take_dirs(l, m->dirs, m->n_dirs, &know);
+	rc = exchange_take_dirs(l->r->s, m->dirs, m->n_dirs, &know, &l->taken_dirs);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++)
 		rc = take_register(l, m->regs[i], &know);
 	vv_fini(&know);

@@ -1,0 +1,64 @@
+/*
+ * The exchange between replicas as far as it is state and messages alone: which
+ * directories go before what stands in them, what a message does to the state,
+ * and offers.  Links feed it, and so does the simulator.
+ *
+ * Pure: no sockets, no contents of files, no commits.
+ */
+#ifndef SIBFS_EXCHANGE_H
+#define SIBFS_EXCHANGE_H
+
+#include "replication/state.h"
+#include "replication/wire.h"
+
+/* Directories that a peer was sent, each as of which change. */
+struct told;
+
+/* Directories for a message; what they were born in stands before them. */
+struct dirs {
+	Sibfs__Wire__Directory **d;
+	size_t len;
+	size_t bytes;		/* about */
+};
+
+/*
+ * Adds d and those above it (of its birth and its moves) as far as they are
+ * news for a peer that knows `know` and was not told of them as they are.  From
+ * now on they are told: their identity is final, which is to be durable before
+ * the message leaves.
+ */
+void		 exchange_add_dir(struct state *s, struct told **told, const struct vv *know, struct dirs *out,
+		    struct dir *d);
+
+/* Only those above it. */
+void		 exchange_add_above(struct state *s, struct told **told, const struct vv *know, struct dirs *out,
+		    const struct dir *d);
+void		 exchange_free_dirs(struct dirs *out);
+void		 exchange_forget_told(struct told **told);
+
+/*
+ * Joins what came, known to a sender with the knowledge `know` (may be NULL for
+ * directories).  0 or -EBADMSG; news is set if anything was new, else left.
+ */
+int		 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n,
+		    const struct vv *know, bool *news);
+int		 exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, const struct vv *know,
+		    struct reg **out, bool *news);
+
+/* A directory that nobody has heard of, and where it shows. */
+struct offer {
+	char *path;		/* allocated */
+	struct dir *dir;
+};
+
+/* All that may be offered, those above first.  The caller frees paths and list. */
+struct offer	*exchange_offers(struct state *s, size_t *n);
+
+/* What we answer to one offered path: NULL for nothing.  It is told from now on. */
+struct dir	*exchange_answer(struct state *s, const ProtobufCBinaryData *path);
+
+/* Lets ours at path be the one that the peer shows there, if it may; *out is
+ * that one, or NULL.  0 or -EBADMSG. */
+int		 exchange_adopt(struct state *s, const char *path, const Sibfs__Wire__Directory *m, struct dir **out);
+
+#endif
