@@ -17,7 +17,6 @@
 #include "replication/mem.h"
 #include "replication/wire.h"
 
-#define SCHEMA_VERSION 1
 #define FLAG_PENDING 1
 #define FLAG_CONFLICT 2
 
@@ -49,14 +48,35 @@ static const char schema[] =
     "PRAGMA user_version = 1;"
     "COMMIT";
 
+/*
+ * What came later, applied to stores that are older: the first makes version 2
+ * of version 1, and so on.
+ */
+static const char *const upgrades[] = {
+	/* A tombstone waits until all members have the events on it.  The row names
+	 * one of these: as long as that one is missing somewhere the row need not be
+	 * looked at.  Event 0 is one that everybody has. */
+	"BEGIN IMMEDIATE;"
+	"ALTER TABLE regs ADD COLUMN wait_id INTEGER;"
+	"ALTER TABLE regs ADD COLUMN wait_n INTEGER;"
+	"UPDATE regs SET wait_id = 0, wait_n = 0 WHERE NOT live AND NOT flags & 1;"
+	"CREATE INDEX regs_wait ON regs (wait_id, wait_n) WHERE wait_id IS NOT NULL;"
+	"ALTER TABLE members ADD COLUMN data BLOB;"
+	"PRAGMA user_version = 2;"
+	"COMMIT",
+};
+
+#define SCHEMA_VERSION (1 + (int)(sizeof(upgrades) / sizeof(*upgrades)))
+
 enum statement {
 	BEGIN, COMMIT, ROLLBACK,
 	SET_VALUE, GET_VALUE,
 	PUT_REG, GET_REG, DELETE_REG,
 	REGS_SINCE, REGS_PENDING, REGS_CONFLICT, REGS_IN_DIR, REGS_CONTENT,
 	COUNT_FILES, COUNT_SINCE,
+	TOMBSTONES, SET_WAIT, COUNT_TOMBSTONES,
 	PUT_CONTENT, DROP_CONTENTS,
-	PUT_DIR, LOAD_DIRS,
+	PUT_DIR, LOAD_DIRS, DELETE_DIR, DELETE_FILES,
 	PUT_MEMBER, LOAD_MEMBERS, PUT_PEER, LOAD_PEERS,
 	STATEMENTS,
 };
@@ -67,8 +87,10 @@ static const char *const sql[STATEMENTS] = {
 	[ROLLBACK] = "ROLLBACK",
 	[SET_VALUE] = "INSERT OR REPLACE INTO meta VALUES (?, ?)",
 	[GET_VALUE] = "SELECT value FROM meta WHERE key = ?",
-	[PUT_REG] = "INSERT INTO regs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
-	    " live = excluded.live, flags = excluded.flags, content = excluded.content, data = excluded.data",
+	[PUT_REG] = "INSERT INTO regs (dir, name, seq, live, flags, content, data, wait_id, wait_n)"
+	    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+	    " live = excluded.live, flags = excluded.flags, content = excluded.content, data = excluded.data,"
+	    " wait_id = excluded.wait_id, wait_n = excluded.wait_n",
 	[GET_REG] = "SELECT seq, flags, data FROM regs WHERE dir = ? AND name = ?",
 	[DELETE_REG] = "DELETE FROM regs WHERE dir = ? AND name = ?",
 	[REGS_SINCE] = "SELECT dir, name, seq FROM regs WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -79,12 +101,17 @@ static const char *const sql[STATEMENTS] = {
 	    " SELECT dir, name, 0 FROM contents WHERE content = ?1",
 	[COUNT_FILES] = "SELECT dir, n FROM files WHERE n > 0",
 	[COUNT_SINCE] = "SELECT count(*) FROM regs WHERE seq > ?",
+	[TOMBSTONES] = "SELECT dir, name, seq FROM regs WHERE wait_id = ? AND wait_n <= ? AND wait_id IS NOT NULL LIMIT ?",
+	[SET_WAIT] = "UPDATE regs SET wait_id = ?3, wait_n = ?4 WHERE dir = ?1 AND name = ?2",
+	[COUNT_TOMBSTONES] = "SELECT count(*) FROM regs WHERE wait_id IS NOT NULL",
 	[PUT_CONTENT] = "INSERT OR IGNORE INTO contents VALUES (?, ?, ?)",
 	[DROP_CONTENTS] = "DELETE FROM contents WHERE dir = ? AND name = ?",
 	[PUT_DIR] = "INSERT OR REPLACE INTO dirs VALUES (?, ?, ?, ?)",
 	[LOAD_DIRS] = "SELECT num, seq, ino, data FROM dirs",
-	[PUT_MEMBER] = "INSERT OR REPLACE INTO members VALUES (?, ?)",
-	[LOAD_MEMBERS] = "SELECT id, node FROM members",
+	[DELETE_DIR] = "DELETE FROM dirs WHERE num = ?",
+	[DELETE_FILES] = "DELETE FROM files WHERE dir = ?",
+	[PUT_MEMBER] = "INSERT OR REPLACE INTO members (id, node, data) VALUES (?, ?, ?)",
+	[LOAD_MEMBERS] = "SELECT id, node, data FROM members",
 	[PUT_PEER] = "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
 	[LOAD_PEERS] = "SELECT id, node, epoch, seq FROM peers",
 };
@@ -175,15 +202,18 @@ set_up(struct index *x, bool create, char *why, size_t why_size)
 	    "PRAGMA cache_size=-16384;", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = read_version(x->db, &version) == 0 ? SQLITE_OK : SQLITE_IOERR;
-	if (rc == SQLITE_OK && version == 0 && create)
+	if (rc == SQLITE_OK && version == 0 && create) {
 		rc = sqlite3_exec(x->db, schema, NULL, NULL, NULL);
-	else if (rc == SQLITE_OK && version > SCHEMA_VERSION) {
+		version = 1;
+	} else if (rc == SQLITE_OK && version > SCHEMA_VERSION) {
 		snprintf(why, why_size, "the store was written by a newer sibfs (index version %d): use that one", version);
 		return -EPROTO;
-	} else if (rc == SQLITE_OK && version != SCHEMA_VERSION) {
+	} else if (rc == SQLITE_OK && version < 1) {
 		snprintf(why, why_size, "the index is damaged: it has no version");
 		return -EIO;
 	}
+	for (; rc == SQLITE_OK && version < SCHEMA_VERSION; version++)
+		rc = sqlite3_exec(x->db, upgrades[version - 1], NULL, NULL, NULL);
 	if (rc != SQLITE_OK) {
 		snprintf(why, why_size, "the index: %s", sqlite3_errmsg(x->db));
 		return error_of(rc);
@@ -369,6 +399,25 @@ bind_key(sqlite3_stmt *st, int at, const struct reg *r)
 	sqlite3_bind_blob(st, at + 1, reg_name(r), (int)(r->key_len - 8), SQLITE_STATIC);
 }
 
+/* The event that a tombstone waits for: any on it; more events of one replica
+ * came later, mostly. */
+static void
+bind_wait(sqlite3_stmt *st, int at, const struct reg *r)
+{
+	struct dot wait = { 0, 0 };
+
+	if (r->shown.len || r->pending) {
+		sqlite3_bind_null(st, at);
+		sqlite3_bind_null(st, at + 1);
+		return;
+	}
+	for (uint32_t i = 0; i < r->shown.ctx.len; i++)
+		if (r->shown.ctx.e[i].n > wait.n)
+			wait = r->shown.ctx.e[i];
+	sqlite3_bind_int64(st, at, (int64_t)wait.id);
+	sqlite3_bind_int64(st, at + 1, (int64_t)wait.n);
+}
+
 static int
 put_contents(struct index *x, const struct reg *r)
 {
@@ -404,6 +453,7 @@ index_put_reg(struct index *x, const struct reg *r, bool in_conflict)
 	else
 		sqlite3_bind_null(st, 6);
 	sqlite3_bind_blob64(st, 7, data, len, SQLITE_STATIC);
+	bind_wait(st, 8, r);
 	rc = change(x, st);
 	free(data);
 	return rc < 0 ? rc : put_contents(x, r);
@@ -527,6 +577,51 @@ index_count_since(struct index *x, uint64_t seq, uint64_t *rows)
 	int rc;
 
 	sqlite3_bind_int64(st, 1, (int64_t)seq);
+	if ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		*rows = (uint64_t)sqlite3_column_int64(st, 0);
+	return finish(st, rc);
+}
+
+/* ---- tombstones ---- */
+
+static int
+tombstones_of(struct index *x, struct dot upto, size_t limit, index_reg_fn *fn, void *arg)
+{
+	sqlite3_stmt *st = x->st[TOMBSTONES];
+
+	sqlite3_bind_int64(st, 1, (int64_t)upto.id);
+	sqlite3_bind_int64(st, 2, (int64_t)upto.n);
+	sqlite3_bind_int64(st, 3, (int64_t)limit);
+	return each(st, fn, arg);
+}
+
+int
+index_tombstones(struct index *x, const struct vv *stable, size_t limit, index_reg_fn *fn, void *arg)
+{
+	int rc = tombstones_of(x, (struct dot){ 0, 0 }, limit, fn, arg);
+
+	for (uint32_t i = 0; i < stable->len && rc == 0; i++)
+		rc = tombstones_of(x, stable->e[i], limit, fn, arg);
+	return rc;
+}
+
+int
+index_set_wait(struct index *x, const struct reg *r, struct dot d)
+{
+	sqlite3_stmt *st = x->st[SET_WAIT];
+
+	bind_key(st, 1, r);
+	sqlite3_bind_int64(st, 3, (int64_t)d.id);
+	sqlite3_bind_int64(st, 4, (int64_t)d.n);
+	return change(x, st);
+}
+
+int
+index_count_tombstones(struct index *x, uint64_t *rows)
+{
+	sqlite3_stmt *st = x->st[COUNT_TOMBSTONES];
+	int rc;
+
 	if ((rc = sqlite3_step(st)) == SQLITE_ROW)
 		*rows = (uint64_t)sqlite3_column_int64(st, 0);
 	return finish(st, rc);
@@ -679,26 +774,42 @@ index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct d
 	return bad < 0 ? bad : rc;
 }
 
+int
+index_delete_dir(struct index *x, uint64_t num)
+{
+	int rc;
+
+	sqlite3_bind_int64(x->st[DELETE_DIR], 1, (int64_t)num);
+	rc = change(x, x->st[DELETE_DIR]);
+	if (rc == 0) {
+		sqlite3_bind_int64(x->st[DELETE_FILES], 1, (int64_t)num);
+		rc = change(x, x->st[DELETE_FILES]);
+	}
+	return rc;
+}
+
 /* ---- members and peers ---- */
 
 int
-index_put_member(struct index *x, uint64_t id, const char *node)
+index_put_member(struct index *x, uint64_t id, const char *node, const void *data, size_t len)
 {
 	sqlite3_stmt *st = x->st[PUT_MEMBER];
 
 	sqlite3_bind_int64(st, 1, (int64_t)id);
 	sqlite3_bind_text(st, 2, node, -1, SQLITE_STATIC);
+	sqlite3_bind_blob64(st, 3, len ? data : "", len, SQLITE_STATIC);
 	return change(x, st);
 }
 
 int
-index_load_members(struct index *x, void (*fn)(void *arg, uint64_t id, const char *node), void *arg)
+index_load_members(struct index *x, index_member_fn *fn, void *arg)
 {
 	sqlite3_stmt *st = x->st[LOAD_MEMBERS];
 	int rc;
 
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-		fn(arg, (uint64_t)sqlite3_column_int64(st, 0), (const char *)sqlite3_column_text(st, 1));
+		fn(arg, (uint64_t)sqlite3_column_int64(st, 0), (const char *)sqlite3_column_text(st, 1),
+		    sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2));
 	return finish(st, rc);
 }
 

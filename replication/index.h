@@ -62,18 +62,33 @@ int		 index_regs_with_content(struct index *x, const struct hash *h, index_reg_f
 int		 index_count_files(struct index *x, void (*fn)(void *arg, uint64_t dir_num, uint32_t files), void *arg);
 int		 index_count_since(struct index *x, uint64_t seq, uint64_t *rows);
 
+/* ---- tombstones: registers that show nothing and wait for nothing ---- */
+
+/*
+ * Those of which `stable` may cover all events: one event that each waits for
+ * is covered.  Who looks closer either deletes the row or names another event
+ * to wait for, else it is found again.
+ */
+int		 index_tombstones(struct index *x, const struct vv *stable, size_t limit, index_reg_fn *fn, void *arg);
+int		 index_set_wait(struct index *x, const struct reg *r, struct dot d);
+int		 index_count_tombstones(struct index *x, uint64_t *rows);
+
 /* ---- directories ---- */
 
 /* ino: where it is in the store, 0 if nowhere. */
 int		 index_put_dir(struct index *x, const struct dir *d, uint64_t ino);
+int		 index_delete_dir(struct index *x, uint64_t num);
 /* Loads all of them into s (then state_rebuild is due); calls fn with each one's inode. */
 int		 index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct dir *d, uint64_t ino),
 		    void *arg);
 
 /* ---- members: incarnations that ever exchanged in the set ---- */
 
-int		 index_put_member(struct index *x, uint64_t id, const char *node);
-int		 index_load_members(struct index *x, void (*fn)(void *arg, uint64_t id, const char *node), void *arg);
+/* data: a packed IndexMember, or nothing. */
+typedef void	 index_member_fn(void *arg, uint64_t id, const char *node, const void *data, size_t len);
+
+int		 index_put_member(struct index *x, uint64_t id, const char *node, const void *data, size_t len);
+int		 index_load_members(struct index *x, index_member_fn *fn, void *arg);
 
 /* ---- peers: how far we are in their changes ---- */
 

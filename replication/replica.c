@@ -75,7 +75,7 @@ replica_add_member(struct replica *r, uint64_t id, const char *node)
 	snprintf(m->node, sizeof(m->node), "%s", node);
 	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
 	replica_begin(r);
-	index_put_member(r->x, id, node);
+	index_put_member(r->x, id, node, NULL, 0);
 }
 
 /* ---- commits ---- */

@@ -252,10 +252,13 @@ get_text(struct index *x, const char *key, char *out, size_t size)
 }
 
 static void
-load_member(void *arg, uint64_t id, const char *node)
+load_member(void *arg, uint64_t id, const char *node, const void *data, size_t len)
 {
 	struct replica *r = arg;
 	struct member *m = mem_alloc(sizeof(*m));
+
+	(void)data;
+	(void)len;
 
 	m->id = id;
 	snprintf(m->node, sizeof(m->node), "%s", node);

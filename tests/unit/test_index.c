@@ -711,10 +711,13 @@ test_a_place_in_a_directory_of_another_identity_is_found(void **state)
 /* ---- members and peers ---- */
 
 static void
-see_member(void *arg, uint64_t id, const char *node)
+see_member(void *arg, uint64_t id, const char *node, const void *data, size_t len)
 {
 	assert_true(id == UINT64_MAX || id == 1);
 	assert_string_equal(node, id == 1 ? "laptop" : "server");
+	assert_int_equal(len, id == 1 ? 0 : 4);
+	if (len)
+		assert_memory_equal(data, "data", len);
 	++*(int *)arg;
 }
 
@@ -732,8 +735,8 @@ test_members_and_peers_come_back(void **state)
 	struct fixture *f = *state;
 	int n = 0;
 
-	assert_int_equal(index_put_member(f->x, 1, "laptop"), 0);
-	assert_int_equal(index_put_member(f->x, UINT64_MAX, "server"), 0);
+	assert_int_equal(index_put_member(f->x, 1, "laptop", NULL, 0), 0);
+	assert_int_equal(index_put_member(f->x, UINT64_MAX, "server", "data", 4), 0);
 	assert_int_equal(index_put_peer(f->x, "server", UINT64_MAX, 3, 4), 0);
 	assert_int_equal(index_put_peer(f->x, "server", UINT64_MAX, UINT64_MAX - 1, 12), 0);
 	reopen(f);
@@ -742,6 +745,105 @@ test_members_and_peers_come_back(void **state)
 	n = 0;
 	assert_int_equal(index_load_peers(f->x, see_peer, &n), 0);
 	assert_int_equal(n, 1);
+}
+
+/* ---- tombstones ---- */
+
+static int
+see_tombstone(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	(void)dir_num;
+	(void)seq;
+	strcat(arg, name);
+	return 0;
+}
+
+static void
+assert_tombstones(struct index *x, const struct vv *stable, const char *names)
+{
+	char got[64] = "";
+
+	assert_int_equal(index_tombstones(x, stable, 10, see_tombstone, got), 0);
+	assert_string_equal(got, names);
+}
+
+static struct reg *
+removed_reg(struct state *s, const char *name, struct dot a, struct dot b)
+{
+	struct reg *r = state_reg(s, s->root, name, true);
+
+	vv_raise(&r->shown.ctx, a);
+	vv_raise(&r->shown.ctx, b);
+	state_reg_changed(s, r);
+	return r;
+}
+
+static void
+test_a_tombstone_is_found_once_what_it_waits_for_is_covered(void **state)
+{
+	struct fixture *f = *state;
+	const char *const names[] = { "laptop" };
+	struct vv stable = { 0 };
+	struct sim sim;
+	struct reg *a, *b;
+	uint64_t n = 0;
+
+	sim_init(&sim, names, 1);
+	a = removed_reg(sim.s[0], "a", (struct dot){ 1, 5 }, (struct dot){ 2, 9 });
+	b = removed_reg(sim.s[0], "b", (struct dot){ UINT64_MAX, 3 }, (struct dot){ 2, 1 });
+	assert_int_equal(index_put_reg(f->x, a, false), 0);
+	assert_int_equal(index_put_reg(f->x, b, false), 0);
+	reopen(f);
+	assert_int_equal(index_count_tombstones(f->x, &n), 0);
+	assert_int_equal(n, 2);
+	vv_raise(&stable, (struct dot){ 2, 8 });
+	assert_tombstones(f->x, &stable, "");
+	vv_raise(&stable, (struct dot){ 2, 9 });
+	assert_tombstones(f->x, &stable, "a");
+	vv_raise(&stable, (struct dot){ UINT64_MAX, 3 });
+	assert_tombstones(f->x, &stable, "ab");
+	/* It waits for another event now. */
+	assert_int_equal(index_set_wait(f->x, a, (struct dot){ 1, 5 }), 0);
+	assert_tombstones(f->x, &stable, "b");
+	assert_int_equal(index_delete_reg(f->x, b), 0);
+	assert_tombstones(f->x, &stable, "");
+	assert_int_equal(index_count_tombstones(f->x, &n), 0);
+	assert_int_equal(n, 1);
+	vv_fini(&stable);
+	sim_fini(&sim);
+}
+
+/* What version 1 wrote: its tombstones wait for nothing that it could name. */
+static void
+test_a_store_of_the_first_version_is_upgraded(void **state)
+{
+	struct fixture *f = *state;
+	const char *const names[] = { "laptop" };
+	struct vv stable = { 0 };
+	struct sim sim;
+	sqlite3 *db;
+	char path[100];
+	int n = 0;
+
+	sim_init(&sim, names, 1);
+	assert_int_equal(index_put_reg(f->x, removed_reg(sim.s[0], "a", (struct dot){ 1, 5 }, (struct dot){ 2, 9 }),
+	    false), 0);
+	sim_write(sim.s[0], "b", "x");
+	assert_int_equal(index_put_reg(f->x, state_reg(sim.s[0], sim.s[0]->root, "b", false), false), 0);
+	assert_int_equal(index_put_member(f->x, 1, "laptop", NULL, 0), 0);
+	index_close(f->x);
+	f->x = NULL;
+	snprintf(path, sizeof(path), "%s/index.db", f->dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "DROP INDEX regs_wait; ALTER TABLE regs DROP COLUMN wait_id;"
+	    "ALTER TABLE regs DROP COLUMN wait_n; ALTER TABLE members DROP COLUMN data; PRAGMA user_version = 1", NULL,
+	    NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	open_index(f, false);
+	assert_tombstones(f->x, &stable, "a");
+	assert_int_equal(index_load_members(f->x, see_member, &n), 0);
+	assert_int_equal(n, 1);
+	sim_fini(&sim);
 }
 
 /* ---- a full disk ---- */
@@ -838,6 +940,8 @@ main(void)
 		TEST(test_the_roots_attributes_come_back),
 		TEST(test_a_place_in_a_directory_of_another_identity_is_found),
 		TEST(test_members_and_peers_come_back),
+		TEST(test_a_tombstone_is_found_once_what_it_waits_for_is_covered),
+		TEST(test_a_store_of_the_first_version_is_upgraded),
 		TEST(test_a_full_disk_is_said_and_leaves_all_as_it_was),
 	};
 
