@@ -492,6 +492,7 @@ link_ready(struct link *l, short revents)
 
 		if (n > 0) {
 			l->heard_ms = replica_now_ms();
+			l->answer_by_ms = 0;
 			bytes_add(&l->in, buf, (size_t)n);
 			read_frames(l);
 		} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -505,26 +506,45 @@ link_ready(struct link *l, short revents)
 		link_free(l);
 }
 
-void
-link_tick(struct link *l, int64_t now_ms)
+static void
+ping(struct link *l, int64_t now_ms)
 {
 	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
 	FRAME(f, PING, &m);
 
+	l->pinged_ms = now_ms;
+	f.ping = &m;
+	link_send_frame(l, &f, false);
+	link_pump(l);
+}
+
+void
+link_probe(struct link *l, int64_t within_ms)
+{
+	int64_t now = replica_now_ms();
+
+	if (!l->greeted || l->closing)
+		return;
+	if (!l->answer_by_ms || l->answer_by_ms > now + within_ms)
+		l->answer_by_ms = now + within_ms;
+	ping(l, now);
+}
+
+void
+link_tick(struct link *l, int64_t now_ms)
+{
 	if (!l->closing && !l->greeted && now_ms - l->since_ms > GREETING_MS)
 		link_close(l, "unreachable", "the far end does not answer as sibfs does");
 	if (!l->closing && now_ms - l->heard_ms > SILENCE_MS)
 		link_close(l, "unreachable", "silent for a minute");
+	if (!l->closing && l->answer_by_ms && now_ms > l->answer_by_ms)
+		link_close(l, "unreachable", "it does not answer any more");
 	if (l->closing) {
 		link_free(l);
 		return;
 	}
-	if (l->greeted && now_ms - l->pinged_ms > PING_MS) {
-		l->pinged_ms = now_ms;
-		f.ping = &m;
-		link_send_frame(l, &f, false);
-		link_pump(l);
-	}
+	if (l->greeted && now_ms - l->pinged_ms > PING_MS)
+		ping(l, now_ms);
 }
 
 void

@@ -62,6 +62,7 @@ struct link {
 	void *closed_arg;
 	struct bytes in, out;
 	int64_t since_ms, heard_ms, pinged_ms;
+	int64_t answer_by_ms;		/* else the link is dead; 0: no answer is due */
 
 	/* What they are like. */
 	uint64_t id, epoch;

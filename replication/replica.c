@@ -25,6 +25,7 @@
 #define TICK_MS 1000
 #define DEFERRED_MS 30
 #define RETRY_WANTS_MS 3000
+#define NETWORK_MS 1000
 #define PRUNE_MS 600000
 #define CACHE_REGS 50000
 #define JOURNAL_MAX (32u << 20)
@@ -419,7 +420,7 @@ serve_ready(struct replica *r, const struct polled *p)
 		control_accept(r);
 	for (c = r->conns; c; c = cnext) {
 		cnext = control_next(c);
-		for (size_t i = 2; i < p->len; i++)
+		for (size_t i = 3; i < p->len; i++)
 			if (p->who[i] == c && p->fds[i].revents) {
 				control_ready(r, c);
 				break;
@@ -427,7 +428,7 @@ serve_ready(struct replica *r, const struct polled *p)
 	}
 	for (l = r->links; l; l = lnext) {
 		lnext = link_next(l);
-		for (size_t i = 2; i < p->len; i++)
+		for (size_t i = 3; i < p->len; i++)
 			if (p->who[i] == l && p->fds[i].revents) {
 				link_ready(l, p->fds[i].revents);
 				break;
@@ -449,6 +450,11 @@ tick(struct replica *r)
 	}
 	if (r->staged && !waiting)
 		content_clean(r);
+	/* News comes in crowds, and not all at once. */
+	if (now >= r->net_at_ms && netwatch_changed(&r->net)) {
+		r->net_at_ms = now + NETWORK_MS;
+		peers_network_changed(r);
+	}
 	peers_tick(r, now);
 	control_tick(r, now);
 	if (now >= r->prune_at_ms) {
@@ -468,6 +474,7 @@ thread_main(void *arg)
 		p.len = 0;
 		add_fd(&p, r->wake_fd, POLLIN, NULL);
 		add_fd(&p, r->listen_fd, POLLIN, NULL);
+		add_fd(&p, replica_now_ms() >= r->net_at_ms ? r->net.fd : -1, POLLIN, NULL);
 		for (struct control_conn *c = r->conns; c; c = control_next(c))
 			add_fd(&p, control_fd(c), POLLIN, c);
 		for (struct link *l = r->links; l; l = link_next(l))
@@ -502,6 +509,7 @@ replica_start(struct replica *r, const struct replica_view *view, const char *mo
 	r->listen_fd = control_listen(r->dev, r->ino);
 	if (r->listen_fd < 0)
 		return r->listen_fd;
+	netwatch_open(&r->net);
 	peers_reload(r);
 	if ((rc = hasher_start(r)) < 0)
 		return rc;
@@ -538,6 +546,7 @@ replica_stop(struct replica *r)
 		link_tick(r->links, replica_now_ms());
 	}
 	control_close_all(r);
+	netwatch_close(&r->net);
 	close(r->listen_fd);
 	r->listen_fd = -1;
 	r->view = NULL;

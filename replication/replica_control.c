@@ -21,6 +21,7 @@
 #define EXIT_TIMEOUT 7
 #define IDLE_MS 3000
 #define ROUND_TRIES 3
+#define PROBE_MS 20000		/* a far end may be busy with what came before */
 
 /* One peer of a `sync`. */
 struct part {
@@ -124,6 +125,7 @@ begin_part(struct replica *r, struct part *p)
 		return;
 	p->round = ++r->next_round;
 	link_start_round(x->link, p->round);
+	link_probe(x->link, PROBE_MS);
 	link_pump(x->link);
 }
 

@@ -20,6 +20,7 @@
 #include "replication/local.h"
 #include "replication/log.h"
 #include "replication/mem.h"
+#include "replication/netwatch.h"
 #include "replication/replica.h"
 #include "replication/settings.h"
 #include "replication/state.h"
@@ -186,6 +187,8 @@ struct replica {
 	uint64_t next_round;
 	bool receiver_full;
 	int64_t retry_wants_ms;
+	struct netwatch net;
+	int64_t net_at_ms;		/* no earlier look at the links */
 	int64_t prune_at_ms;
 };
 
@@ -317,6 +320,8 @@ void		 trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void
 /* p: whom we called.  Else it called us: only: it must be that one, if not NULL. */
 struct link	*link_new(struct replica *r, int fd, struct peer *p, const char *only, bool read_only);
 void		 link_pump(struct link *l);		/* sends what can be sent */
+/* Is it still alive?  If nothing is heard within that time, it ends. */
+void		 link_probe(struct link *l, int64_t within_ms);
 short		 link_events(const struct link *l);	/* to poll for */
 int		 link_fd(const struct link *l);
 void		 link_ready(struct link *l, short revents);	/* may end and free it */
@@ -341,6 +346,8 @@ void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);
 
 void		 peers_reload(struct replica *r);
 struct peer	*peers_find(struct replica *r, const char *name, bool make);
+/* This host's network changed: peers are called at once, links looked at. */
+void		 peers_network_changed(struct replica *r);
 void		 peers_tick(struct replica *r, int64_t now_ms);
 int64_t		 peers_next_ms(struct replica *r);
 /* What peers have, as far as they told, is kept over restarts. */

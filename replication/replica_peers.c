@@ -15,6 +15,7 @@
 
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_MAX_MS 60000
+#define PROBE_MS 6000
 
 struct peer *
 peers_find(struct replica *r, const char *name, bool make)
@@ -145,6 +146,20 @@ peers_tick(struct replica *r, int64_t now_ms)
 		}
 		if (is_due(r, p) && now_ms >= p->retry_at_ms)
 			dial(r, p, peers_settings(r, p));
+	}
+}
+
+void
+peers_network_changed(struct replica *r)
+{
+	log_debug("the network changed");
+	for (struct peer *p = r->peers; p; p = p->next) {
+		if (p->link) {
+			link_probe(p->link, PROBE_MS);
+		} else {
+			p->retry_at_ms = 0;
+			p->tries = 0;
+		}
 	}
 }
 

@@ -248,6 +248,26 @@ split() { try sibfs pause "$T/$1/store" "$2"; }
 heal() { try sibfs resume "$T/$1/store" "$2"; try sibfs sync "$T/$1/store" "$2" --timeout=60; }
 synced() { try sibfs sync "$T/$1/store" "$2" --timeout=60; }
 
+# ---- programs at work --------------------------------------------------
+
+# prober_start NAME WHAT PATH: lib/prober.py in the background.
+prober_start() {
+	python3 "$lib/prober.py" "$2" "$3" >"$T/prober-$1" 2>&1 &
+	echo $! >"$T/prober-$1.pid"
+	at_exit "kill $! 2>/dev/null"
+}
+
+# prober_stop NAME: ends it; prints what it says.
+prober_stop() {
+	local pid
+	pid=$(cat "$T/prober-$1.pid")
+	kill "$pid" 2>/dev/null
+	while grep -q . "/proc/$pid/cmdline" 2>/dev/null; do
+		sleep 0.02
+	done
+	tail -n 1 "$T/prober-$1"
+}
+
 # ---- looking -----------------------------------------------------------
 
 # wait_for CONDITION SECONDS: until the shell condition holds.
