@@ -261,19 +261,22 @@ session_attr(struct fs *fs, struct inode *i, unsigned which)
 	}
 }
 
-/* (view, locked) */
-static void
-tell_due(struct fs *fs, int64_t now)
+void
+sessions_tell_due(struct fs *fs, int64_t now)
 {
 	struct inode *i, *itmp;
 	struct name *name, *ntmp;
 
+	replica_view_lock(fs->replica);
+	pthread_mutex_lock(&fs->lock);
 	DL_FOREACH_SAFE2(fs->sessions.dirty, i, itmp, dirty_next)
 		if (now - atomic_load(&i->written_ms) >= QUIET_MS)
 			seal(fs, i);
 	DL_FOREACH_SAFE2(fs->sessions.waiting, name, ntmp, wait_next)
 		if (now >= name->wait_until_ms)
 			tell_write(fs, name);
+	pthread_mutex_unlock(&fs->lock);
+	replica_view_unlock(fs->replica);
 }
 
 static void
@@ -302,11 +305,7 @@ timer_run(void *arg)
 		}
 		pause_ms(fs, TICK_MS);
 		pthread_mutex_unlock(&fs->lock);
-		replica_view_lock(fs->replica);
-		pthread_mutex_lock(&fs->lock);
-		tell_due(fs, now_ms());
-		pthread_mutex_unlock(&fs->lock);
-		replica_view_unlock(fs->replica);
+		sessions_tell_due(fs, now_ms());
 		pthread_mutex_lock(&fs->lock);
 	}
 	pthread_mutex_unlock(&fs->lock);
@@ -334,10 +333,6 @@ sessions_stop(struct fs *fs)
 	pthread_mutex_unlock(&fs->lock);
 	pthread_join(fs->sessions.timer, NULL);
 
-	replica_view_lock(fs->replica);
-	pthread_mutex_lock(&fs->lock);
-	tell_due(fs, INT64_MAX);
-	pthread_mutex_unlock(&fs->lock);
-	replica_view_unlock(fs->replica);
+	sessions_tell_due(fs, INT64_MAX);
 	pthread_cond_destroy(&fs->sessions.changed);
 }

@@ -32,6 +32,9 @@ struct sessions {
 int		 sessions_start(struct fs *fs);
 void		 sessions_stop(struct fs *fs);	/* tells all that is left */
 
+/* Tells what is due at that time (CLOCK_MONOTONIC, ms): the timer does it. */
+void		 sessions_tell_due(struct fs *fs, int64_t now_ms);
+
 /* (view) Before a writable open: counts a writer.  -ESTALE: the inode has no
  * name any more by a remote change, and the kernel should look it up again. */
 int		 session_open(struct fs *fs, struct inode *i);

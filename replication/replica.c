@@ -395,12 +395,6 @@ timeout_ms(struct replica *r)
 	return ms < 0 ? 0 : (int)ms;
 }
 
-struct polled {
-	struct pollfd *fds;
-	void **who;
-	size_t len;
-};
-
 static void
 add_fd(struct polled *p, int fd, short events, void *who)
 {
@@ -463,54 +457,64 @@ tick(struct replica *r)
 	}
 }
 
+void
+replica_turn(struct replica *r, int ms)
+{
+	struct polled *p = &r->polled;
+	uint64_t count;
+
+	p->len = 0;
+	add_fd(p, r->wake_fd, POLLIN, NULL);
+	add_fd(p, r->listen_fd, POLLIN, NULL);
+	add_fd(p, replica_now_ms() >= r->net_at_ms ? r->net.fd : -1, POLLIN, NULL);
+	for (struct control_conn *c = r->conns; c; c = control_next(c))
+		add_fd(p, control_fd(c), POLLIN, c);
+	for (struct link *l = r->links; l; l = link_next(l))
+		add_fd(p, link_fd(l), link_events(l), l);
+	if (poll(p->fds, p->len, ms) < 0 && errno != EINTR)
+		log_err("poll: %s", strerror(errno));
+	(void)!read(r->wake_fd, &count, sizeof(count));
+	work(r);
+	serve_ready(r, p);
+	work(r);
+	tick(r);
+}
+
 static void *
 thread_main(void *arg)
 {
 	struct replica *r = arg;
-	struct polled p = { 0 };
-	uint64_t count;
 
-	while (!r->stopping) {
-		p.len = 0;
-		add_fd(&p, r->wake_fd, POLLIN, NULL);
-		add_fd(&p, r->listen_fd, POLLIN, NULL);
-		add_fd(&p, replica_now_ms() >= r->net_at_ms ? r->net.fd : -1, POLLIN, NULL);
-		for (struct control_conn *c = r->conns; c; c = control_next(c))
-			add_fd(&p, control_fd(c), POLLIN, c);
-		for (struct link *l = r->links; l; l = link_next(l))
-			add_fd(&p, link_fd(l), link_events(l), l);
-		if (poll(p.fds, p.len, timeout_ms(r)) < 0 && errno != EINTR)
-			log_err("poll: %s", strerror(errno));
-		(void)!read(r->wake_fd, &count, sizeof(count));
-		work(r);
-		serve_ready(r, &p);
-		work(r);
-		tick(r);
-	}
+	while (!r->stopping)
+		replica_turn(r, timeout_ms(r));
 	work(r);
-	free(p.fds);
-	free(p.who);
 	return NULL;
 }
 
 /* ---- starting and stopping ---- */
 
-int
-replica_start(struct replica *r, const struct replica_view *view, const char *mountpoint)
+void
+replica_attach(struct replica *r, const struct replica_view *view, const char *mountpoint)
 {
-	int rc;
-
 	r->view = view;
 	r->mountpoint = mem_str(mountpoint);
 	if (view) {
 		r->disk.open_dir = view->open_dir;
 		r->disk.open_ctx = view->ctx;
 	}
+	peers_reload(r);
+}
+
+int
+replica_start(struct replica *r, const struct replica_view *view, const char *mountpoint)
+{
+	int rc;
+
 	r->listen_fd = control_listen(r->dev, r->ino);
 	if (r->listen_fd < 0)
 		return r->listen_fd;
 	netwatch_open(&r->net);
-	peers_reload(r);
+	replica_attach(r, view, mountpoint);
 	if ((rc = hasher_start(r)) < 0)
 		return rc;
 	r->running = true;
@@ -530,6 +534,19 @@ stop_call(struct replica *r, void *arg)
 }
 
 void
+replica_detach(struct replica *r)
+{
+	while (r->links) {
+		link_close(r->links, "unreachable", "this end stops");
+		link_tick(r->links, replica_now_ms());
+	}
+	control_close_all(r);
+	r->view = NULL;
+	r->disk.open_dir = NULL;
+	replica_commit(r);
+}
+
+void
 replica_stop(struct replica *r)
 {
 	if (!r->running)
@@ -541,17 +558,10 @@ replica_stop(struct replica *r)
 	run_calls(r);
 	hasher_free(r, local_hash_now);
 	control_unlink(r->dev, r->ino);
-	while (r->links) {
-		link_close(r->links, "unreachable", "this end stops");
-		link_tick(r->links, replica_now_ms());
-	}
-	control_close_all(r);
 	netwatch_close(&r->net);
+	replica_detach(r);
 	close(r->listen_fd);
 	r->listen_fd = -1;
-	r->view = NULL;
-	r->disk.open_dir = NULL;
-	replica_commit(r);
 	r->stopping = false;
 }
 

@@ -6,6 +6,7 @@
 #ifndef SIBFS_REPLICA_IMPL_H
 #define SIBFS_REPLICA_IMPL_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -103,6 +104,13 @@ struct progress {
 	uint64_t epoch, seq;
 };
 
+/* What a turn of the loop waits for, and whose each descriptor is. */
+struct polled {
+	struct pollfd *fds;
+	void **who;
+	size_t len;
+};
+
 /* A peer by name: from the settings, or because it called. */
 struct peer {
 	struct peer *next;
@@ -169,6 +177,7 @@ struct replica {
 	int wake_fd, listen_fd;
 	pthread_t thread;
 	bool running;
+	struct polled polled;
 
 	bool view_held;			/* we hold the view lock */
 	struct note *notes;
@@ -211,6 +220,15 @@ struct call {
 	void *arg;
 };
 void		 replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg);
+
+/*
+ * One turn of the loop: waits at most that long for something to do, and does
+ * it.  The replica's thread does nothing else; a test may call it instead, and
+ * what starting and stopping is without threads and control socket.
+ */
+void		 replica_turn(struct replica *r, int ms);
+void		 replica_attach(struct replica *r, const struct replica_view *view, const char *mountpoint);
+void		 replica_detach(struct replica *r);
 
 /* Handles all events told so far, and brings the view up to date. */
 void		 replica_settle_events(struct replica *r);

@@ -128,7 +128,7 @@ open_new_replica(void)
 	pthread_rwlockattr_t attr;
 
 	r->root_fd = r->meta_fd = r->staging_fd = r->trash_fd = r->moving_fd = r->lock_fd = -1;
-	r->journal_fd = r->wake_fd = r->listen_fd = -1;
+	r->journal_fd = r->wake_fd = r->listen_fd = r->net.fd = -1;
 	r->last = &r->first;
 	r->as_root = geteuid() == 0;
 	/* Whoever changes the view must not wait for ever behind operations. */
@@ -195,6 +195,8 @@ replica_close(struct replica *r)
 		free(x);
 	}
 	free(r->deferred.r);
+	free(r->polled.fds);
+	free(r->polled.who);
 	disk_fini(&r->disk);
 	index_close(r->x);
 	state_free(r->s);
