@@ -61,4 +61,25 @@ struct dir	*exchange_answer(struct state *s, const ProtobufCBinaryData *path);
  * that one, or NULL.  0 or -EBADMSG. */
 int		 exchange_adopt(struct state *s, const char *path, const Sibfs__Wire__Directory *m, struct dir **out);
 
+/* ---- lineage (exchange_lineage.c) ---- */
+
+/*
+ * What a peer with those landmarks may lack of the lineage, and how far blocks
+ * reach.  With marks NULL: blocks learnt after the `since`-th, without reaches.
+ * To free with sibfs__wire__lineage__free_unpacked.
+ */
+Sibfs__Wire__Lineage *exchange_lineage(struct state *s, const uint64_t *marks, size_t marks_len, uint64_t since);
+
+/* What came of a peer's lineage. */
+struct meeting {
+	struct relabel *changed;	/* other names for dots here: to be applied */
+	size_t changed_len;
+	struct relabel *doubt;		/* dots that the peer calls otherwise than we do */
+	size_t doubt_len;
+};
+
+/* 0 or -EBADMSG; what changed is to be applied then too. */
+int		 exchange_take_lineage(struct state *s, const Sibfs__Wire__Lineage *m, struct meeting *out);
+void		 exchange_end_meeting(struct meeting *x);
+
 #endif

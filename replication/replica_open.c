@@ -95,10 +95,17 @@ conflicts_in(void *ctx, struct dir *d, void (*fn)(void *arg, const char *name), 
 	index_regs_in_conflict(((struct replica *)ctx)->x, conflict_row, &q);
 }
 
+static uint64_t
+new_token(void *ctx)
+{
+	(void)ctx;
+	return open_random_id();
+}
+
 struct state *
 open_new_state(struct replica *r, uint64_t self)
 {
-	struct state_io io = { r, load_reg, node_name, conflicts_in };
+	struct state_io io = { r, load_reg, node_name, conflicts_in, new_token };
 
 	return state_new(self, &io);
 }

@@ -79,6 +79,8 @@ state_free(struct state *s)
 	free(s->dirty_dirs.d);
 	free(s->touched_dirs.d);
 	vv_fini(&s->know);
+	vv_fini(&s->seen);
+	lineage_fini(&s->lineage);
 	free(s);
 }
 
@@ -89,6 +91,10 @@ state_event(struct state *s, struct vv *ctx)
 {
 	struct dot d = { s->self, ++s->counter };
 
+	if (s->io.token && !s->block_left)
+		state_take_block(s);
+	if (s->block_left)
+		s->block_left--;
 	vv_raise(ctx, d);
 	vv_raise(&s->know, d);
 	return d;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "replication/dir.h"
+#include "replication/lineage.h"
 #include "replication/reg.h"
 #include "replication/vv.h"
 
@@ -27,6 +28,8 @@ struct state_io {
 	const char *(*node_name)(void *ctx, uint64_t id);
 	/* Calls fn for each name in d whose files are in conflict.  May be NULL. */
 	void (*conflicts)(void *ctx, struct dir *d, void (*fn)(void *arg, const char *name), void *arg);
+	/* A random number, never 0.  NULL: numbers are not taken in blocks. */
+	uint64_t (*token)(void *ctx);
 };
 
 /* Pointers collected for the caller, each once until the list is taken. */
@@ -45,11 +48,15 @@ struct state {
 	struct state_io io;
 	uint64_t self;		/* our incarnation */
 	uint64_t counter;	/* of the last event */
+	uint64_t block;		/* token of the block taken last, 0: none yet */
+	uint64_t block_left;	/* numbers left in it; 0 when the store is opened */
+	struct lineage lineage;
 	uint64_t now;		/* physical clock, nanoseconds; may be wrong */
 	uint64_t hlc;		/* the largest stamp given or seen here */
 	uint64_t seq;		/* of the last change */
 	uint64_t next_num;	/* for directories */
 	struct vv know;
+	struct vv seen;		/* all events heard of; above know where a round was cut */
 	struct dir *root;
 	struct dir *dirs;	/* by identity, the root among them */
 	struct dir **by_num;
@@ -71,6 +78,25 @@ void		 state_free(struct state *s);
 
 /* The next dot, entered into ctx and into our knowledge. */
 struct dot	 state_event(struct state *s, struct vv *ctx);
+
+/* Begins a new block: the counter stands at its first number (state_event). */
+void		 state_take_block(struct state *s);
+
+/*
+ * Has another store given numbers in our name?  Then we go on under another
+ * incarnation: that of our last block if it lost, else a new one.  Lineage must
+ * be settled.  True: self changed.
+ */
+bool		 state_fork_check(struct state *s);
+
+/* Goes on as a new incarnation, whatever the lineage says. */
+void		 state_fork(struct state *s);
+
+/* Calls what changed dots by their new names, in all but registers that are not
+ * loaded (state_relabel_reg each). */
+void		 state_relabel(struct state *s, const struct relabel *l, size_t n);
+/* True: it changed, and is to be written. */
+bool		 state_relabel_reg(struct state *s, struct reg *r, const struct relabel *l, size_t n);
 
 /* The next clock stamp. */
 struct stamp	 state_stamp(struct state *s);

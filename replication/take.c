@@ -37,6 +37,7 @@ take_reg(struct state *s, struct dir *d, const char *name, const struct regval *
 	regval_copy(&joined, reg_known(r));
 	regval_join(&joined, theirs, &s->know, their_know);
 	state_saw(s, regval_hlc(theirs));
+	vv_join(&s->seen, &theirs->ctx);
 	*news = !regval_equal(&joined, reg_known(r));
 	if (!*news) {
 		regval_fini(&joined);
@@ -72,6 +73,7 @@ take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *t
 	dirval_copy(&before, &d->val);
 	dirval_join(&d->val, theirs, &s->know, their_know);
 	state_saw(s, dirval_hlc(theirs));
+	vv_join(&s->seen, &theirs->ctx);
 	*news = !dirval_equal(&before, &d->val) || !d->at.up;
 	dirval_fini(&before);
 	if (*news)
