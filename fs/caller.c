@@ -1,7 +1,8 @@
 /*
  * The caller's umask cannot be applied by us, as a default ACL takes its place
  * where there is one; only the file system of the store knows.  So the worker
- * takes it on.  The umask belongs to a process unless a thread unshares it.
+ * takes it on.  The umask belongs to a process unless a thread unshares it;
+ * capabilities always belong to a thread.
  */
 #include "config.h"
 
@@ -10,8 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <linux/capability.h>
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FUSE_USE_VERSION 312
@@ -40,6 +43,33 @@ caller_end(void)
 {
 	if (mask_kind == OWN)
 		umask(mask_before);
+}
+
+void
+caller_fsetid(bool have)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	const unsigned bit = CAP_TO_MASK(CAP_FSETID);
+
+	if (syscall(SYS_capget, &header, data) < 0 || (data[0].permitted & bit) == 0)
+		return;
+	data[0].effective = have ? data[0].effective | bit : data[0].effective & ~bit;
+	syscall(SYS_capset, &header, data);
+}
+
+void
+caller_write_begin(fuse_req_t req)
+{
+	if (fuse_req_ctx(req)->uid != 0)
+		caller_fsetid(false);
+}
+
+void
+caller_write_end(fuse_req_t req)
+{
+	if (fuse_req_ctx(req)->uid != 0)
+		caller_fsetid(true);
 }
 
 int

@@ -1,10 +1,12 @@
 /*
  * New files belong to the caller of the request, with the mode that its umask
- * or the directory's default ACL gives: as if it had made them itself.
+ * or the directory's default ACL gives: as if it had made them itself.  What it
+ * writes loses setuid as if it had written it itself.
  */
 #ifndef SIBFS_CALLER_H
 #define SIBFS_CALLER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct fs;
@@ -14,6 +16,14 @@ struct fuse_req;
  * to call it with.  caller_end must follow on the same thread. */
 mode_t		 caller_begin(struct fuse_req *req, mode_t mode);
 void		 caller_end(void);
+
+/* Takes CAP_FSETID from this thread, and gives it back: without it, what is
+ * written or truncated loses setuid and setgid, as it does for most users. */
+void		 caller_fsetid(bool have);
+
+/* The same around a write on behalf of the caller, if that is not root. */
+void		 caller_write_begin(struct fuse_req *req);
+void		 caller_write_end(struct fuse_req *req);
 
 /* Gives what was just made as dir/name to the caller.  mode as asked for. */
 int		 caller_own(const struct fs *fs, struct fuse_req *req, int dir, const char *name, mode_t mode);

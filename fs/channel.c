@@ -28,6 +28,7 @@
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
+#include "fs/handshake.h"
 #include "replication/mem.h"
 
 struct worker {
@@ -37,6 +38,7 @@ struct worker {
 
 struct channel {
 	struct fuse_session *se;
+	struct handshake *handshake;
 	pid_t loop_tid;
 	pthread_mutex_t lock;		/* taking a slot */
 	atomic_uint workers_len;
@@ -87,6 +89,8 @@ channel_read(int fd, void *buf, size_t size, void *userdata)
 		n = read(fd, buf, size);
 		atomic_fetch_add(&self->turns, 1);
 	} while (n < 0 && errno == EINTR && !fuse_session_exited(current->se));
+	if (n > 0)
+		handshake_request(current->handshake, buf, (size_t)n);
 	return n;
 }
 
@@ -94,11 +98,12 @@ static ssize_t
 channel_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	(void)userdata;
+	handshake_answer(current->handshake, iov, count);
 	return writev(fd, iov, count);
 }
 
 int
-channel_new(struct fuse_session *se, struct channel **out)
+channel_new(struct fuse_session *se, struct handshake *h, struct channel **out)
 {
 	const struct fuse_custom_io io = { .read = channel_read, .writev = channel_writev };
 	struct sigaction sa = { .sa_handler = woken };	/* no SA_RESTART: read(2) must end */
@@ -113,6 +118,7 @@ channel_new(struct fuse_session *se, struct channel **out)
 		return -errno;
 	c = mem_alloc(sizeof *c);
 	c->se = se;
+	c->handshake = h;
 	c->loop_tid = gettid();
 	pthread_mutex_init(&c->lock, NULL);
 	current = c;

@@ -9,12 +9,13 @@
 
 struct channel;
 struct fuse_session;
+struct handshake;
 
 enum { CHANNEL_WORKERS = 16 };
 
 /* After fuse_session_mount, before the loop, by the thread that will run the
- * loop.  Lives until after fuse_session_destroy. */
-int		 channel_new(struct fuse_session *se, struct channel **out);
+ * loop.  Lives until after fuse_session_destroy; h longer. */
+int		 channel_new(struct fuse_session *se, struct handshake *h, struct channel **out);
 void		 channel_free(struct channel *c);
 
 /* Called by a worker that handles a request: waits until all requests that the

@@ -6,7 +6,7 @@
  * Locks, outermost first; take them downwards only:
  *
  *	the replica's view lock		shared, by operations (replica.h)
- *	fs.lock				inodes, names, sessions
+ *	fs.lock				inodes, names, sessions, backing ids
  *	notify's queue, barrier's queue, the replica's event queue
  *
  * None is held across fuse_reply_*() or fuse_lowlevel_notify_*(), and fs.lock
@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "fs/backing.h"
+#include "fs/handshake.h"
 #include "fs/inode.h"
 #include "fs/names.h"
 #include "fs/session.h"
@@ -38,6 +40,7 @@ struct replica;
 struct fs {
 	struct replica *replica;
 	struct fuse_session *se;
+	struct handshake handshake;
 	struct channel *channel;
 	struct notify *notify;
 	struct barrier *barrier;
@@ -45,6 +48,7 @@ struct fs {
 	gid_t gid;
 
 	pthread_mutex_t lock;		/* the rest, and what inode.h and names.h say */
+	struct backing backing;
 	struct inodes inodes;
 	struct names names;
 	struct sessions sessions;

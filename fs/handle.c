@@ -6,9 +6,11 @@
 #include "fs/handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "fs/fs.h"
 #include "replication/mem.h"
 
 struct handle *
@@ -19,6 +21,7 @@ handle_new(struct inode *i, int fd, bool writable)
 	h->inode = i;
 	h->fd = fd;
 	h->writable = writable;
+	h->passed = fd < 0;
 	return h;
 }
 
@@ -26,9 +29,33 @@ void
 handle_free(struct handle *h)
 {
 	if (h != NULL) {
-		close(h->fd);
+		if (h->fd >= 0)
+			close(h->fd);
 		free(h);
 	}
+}
+
+/* Who opened it has shown what it may do; the kernel has checked what it asks
+ * for. */
+int
+handle_fd(struct fs *fs, struct handle *h)
+{
+	int fd = atomic_load(&h->fd), path_fd, before = -1;
+
+	if (fd >= 0)
+		return fd;
+	path_fd = inode_fd_get(fs, h->inode);
+	if (path_fd < 0)
+		return path_fd;
+	fd = open(fd_path(path_fd).s, (h->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		fd = -errno;
+	inode_fd_put(fs, h->inode);
+	if (fd >= 0 && !atomic_compare_exchange_strong(&h->fd, &before, fd)) {
+		close(fd);
+		fd = before;
+	}
+	return fd;
 }
 
 struct dir_handle *

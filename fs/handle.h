@@ -1,6 +1,7 @@
 /*
- * What is open through the mount: files and directories, each with a
- * descriptor of the daemon's own.
+ * What is open through the mount: files and directories.  Directories, and
+ * files whose data is copied, have a descriptor of the daemon's own; files that
+ * are passed through get one when something asks for it.
  */
 #ifndef SIBFS_HANDLE_H
 #define SIBFS_HANDLE_H
@@ -11,13 +12,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct fs;
 struct inode;
 
 struct handle {
 	struct inode *inode;	/* held */
-	int fd;
+	atomic_int fd;		/* -1: passed through, and none needed yet */
 	bool writable;
-	atomic_bool wrote;
+	bool passed;
+	atomic_bool wrote;	/* seen by us; what is passed through is not */
 };
 
 /* One thread at a time: the kernel holds the position's lock. */
@@ -27,9 +30,14 @@ struct dir_handle {
 	off_t offset;		/* of what comes next */
 };
 
-/* Both take fd over, dir_handle_new also when it fails (NULL). */
+/* Takes fd over; -1: it is passed through. */
 struct handle	*handle_new(struct inode *i, int fd, bool writable);
 void		 handle_free(struct handle *h);
+
+/* Its descriptor, opened now if there is none yet; -errno.  The handle's. */
+int		 handle_fd(struct fs *fs, struct handle *h);
+
+/* Takes fd over, also when it fails (NULL). */
 
 struct dir_handle *dir_handle_new(int fd);
 void		 dir_handle_free(struct dir_handle *d);

@@ -22,10 +22,18 @@
 
 #include <uthash.h>
 
+#include "fs/backing.h"
 #include "fs/names.h"
 
 struct file_handle;
 struct fs;
+
+/* What of a file changes when it is written. */
+struct sight {
+	off_t size;
+	struct timespec mtime, ctime;
+	bool fresh;			/* a change at the same moment might not show */
+};
 
 struct inode_key {
 	dev_t dev;
@@ -45,12 +53,23 @@ struct inode {
 	struct file_handle *handle;	/* made when fd is first closed */
 	struct inode *lru_prev, *lru_next;
 
+	struct backed backed;
+
 	/* The write session (session.c). */
 	atomic_uint writers;		/* handles open for writing */
 	atomic_bool dirty;		/* written since the replica was told */
+	atomic_bool unsure;		/* dirty, but maybe not written: contents are compared */
 	atomic_llong written_ms;	/* when last */
 	bool replaced;			/* lost a name by a remote change */
 	struct inode *dirty_prev, *dirty_next;
+
+	/* While it is passed through to writers, who write unseen. */
+	struct sight seen;		/* as it was when last looked at */
+	bool watched;
+	bool mapped;			/* closed, but mapped writable still: counts as a writer */
+	atomic_bool cached;		/* the kernel may believe its attributes */
+	uint32_t writer_opens;		/* how many there were */
+	struct inode *watched_prev, *watched_next;
 
 	UT_hash_handle hh;
 };

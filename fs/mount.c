@@ -21,6 +21,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,26 @@ make_args(const struct mount_options *o, struct fuse_args *args)
 	return rc == 0 ? 0 : -ENOMEM;
 }
 
+/* Options that are ours, and not libfuse's. */
+static int
+take_own_options(struct fs *fs, struct fuse_args *args)
+{
+	struct own {
+		int passthrough;
+	} own = { .passthrough = 1 };
+	static const struct fuse_opt known[] = {
+		{ "passthrough=no", offsetof(struct own, passthrough), 0 },
+		{ "passthrough=auto", offsetof(struct own, passthrough), 1 },
+		FUSE_OPT_END
+	};
+
+	if (fuse_opt_parse(args, &own, known, NULL) != 0)
+		return -EINVAL;
+	fs->handshake.want_passthrough = own.passthrough != 0;
+	atomic_store(&fs->backing.on, own.passthrough != 0);
+	return 0;
+}
+
 /* Are we still what is mounted there?  Unmounting what is not ours would take
  * away what lies below. */
 static bool
@@ -183,6 +204,8 @@ open_session(struct mounted *m, char *why, size_t why_size)
 	fuse_set_log_func(fuse_message);
 	last_message[0] = '\0';
 	rc = make_args(o, &args);
+	if (rc == 0)
+		rc = take_own_options(fs, &args);
 	if (rc == 0) {
 		fs->se = fuse_session_new(&args, &ops_table, sizeof ops_table, fs);
 		if (fs->se == NULL)
@@ -199,7 +222,7 @@ open_session(struct mounted *m, char *why, size_t why_size)
 	} else {
 		m->dev = watchdog_device(o->mountpoint);
 		watchdog_watch(m->watchdog, m->dev);
-		rc = channel_new(fs->se, &fs->channel);
+		rc = channel_new(fs->se, &fs->handshake, &fs->channel);
 		if (rc == 0)
 			return 0;
 		fail(rc, why, why_size, "cannot serve %s: %s", o->mountpoint, strerror(-rc));
@@ -377,6 +400,7 @@ mount_run(struct replica *r, const struct mount_options *o, char *why, size_t wh
 	/* All threads inherit this, so that the stopper alone has them. */
 	pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN);		/* see backing_has_writers */
 
 	mount_clear_dead(o->mountpoint);
 	rc = watchdog_start(o->mountpoint, &m->watchdog);

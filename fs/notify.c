@@ -22,6 +22,7 @@ struct note {
 	void (*done)(void *arg);	/* a settle */
 	void *arg;
 	ino_t ino;			/* else: an inode, or a name in a directory */
+	bool attr_only;
 	char name[];			/* empty: the inode itself */
 };
 
@@ -64,6 +65,16 @@ notify_inode(struct notify *n, ino_t ino)
 }
 
 void
+notify_attr(struct notify *n, ino_t ino)
+{
+	struct note *note = mem_alloc(sizeof *note + 1);
+
+	note->ino = ino;
+	note->attr_only = true;
+	add(n, note);
+}
+
+void
 notify_settle(struct notify *n, void (*done)(void *arg), void *arg)
 {
 	struct note *note = mem_alloc(sizeof *note + 1);
@@ -99,7 +110,7 @@ send(struct fs *fs, const struct note *note)
 	if (note->name[0] != '\0')
 		fuse_lowlevel_notify_inval_entry(fs->se, node, note->name, strlen(note->name));
 	/* Of a directory this also drops its listing. */
-	fuse_lowlevel_notify_inval_inode(fs->se, node, 0, 0);
+	fuse_lowlevel_notify_inval_inode(fs->se, node, note->attr_only ? -1 : 0, 0);
 }
 
 static void *

@@ -22,6 +22,9 @@ void		 notify_stop(struct notify *n);
 void		 notify_entry(struct notify *n, ino_t dir, const char *name);
 void		 notify_inode(struct notify *n, ino_t ino);
 
+/* Only its attributes: its content is the kernel's own. */
+void		 notify_attr(struct notify *n, ino_t ino);
+
 /* Calls done(arg) from the thread when all before was sent. */
 void		 notify_settle(struct notify *n, void (*done)(void *arg), void *arg);
 

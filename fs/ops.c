@@ -47,7 +47,7 @@ ops_reply(fuse_req_t req, int rc)
 }
 
 double
-ops_attr_timeout(const struct fs *fs, const struct inode *i, const struct stat *st)
+ops_attr_timeout(const struct fs *fs, struct inode *i, const struct stat *st)
 {
 	if (!inode_in_tree(fs, i))
 		return A_WHILE;
@@ -56,6 +56,7 @@ ops_attr_timeout(const struct fs *fs, const struct inode *i, const struct stat *
 	/* The link count changes with names that are changed elsewhere. */
 	if (!S_ISDIR(st->st_mode) && st->st_nlink > 1)
 		return 0;
+	atomic_store(&i->cached, true);
 	return FOREVER;
 }
 

@@ -34,7 +34,7 @@ ops_fs(fuse_req_t req)
 void		 ops_reply(fuse_req_t req, int rc);
 
 /* How long the kernel may believe attributes. */
-double		 ops_attr_timeout(const struct fs *fs, const struct inode *i, const struct stat *st);
+double		 ops_attr_timeout(const struct fs *fs, struct inode *i, const struct stat *st);
 
 /* .sibfs in the root: nobody sees it. */
 bool		 ops_hidden(const struct fs *fs, const struct inode *dir, const char *name);

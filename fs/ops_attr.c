@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "fs/barrier.h"
+#include "fs/caller.h"
 #include "fs/channel.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
@@ -58,7 +59,7 @@ ops_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 static int
 set_size(const char *path, off_t size, const struct handle *h)
 {
-	if (h != NULL && h->writable)
+	if (h != NULL && h->writable && h->fd >= 0)
 		return ftruncate(h->fd, size);
 	return truncate(path, size);
 }
@@ -75,9 +76,10 @@ time_to_set(int to_set, int set, int now, struct timespec t)
 
 /* The owner comes before the mode, as a change of owner takes suid away. */
 static int
-set_attrs(int fd, const struct stat *a, int to_set, const struct handle *h)
+set_attrs(fuse_req_t req, int fd, const struct stat *a, int to_set, const struct handle *h)
 {
 	struct fd_path path = fd_path(fd);
+	int rc;
 
 	if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0 &&
 	    fchownat(fd, "", to_set & FUSE_SET_ATTR_UID ? a->st_uid : (uid_t)-1,
@@ -85,8 +87,13 @@ set_attrs(int fd, const struct stat *a, int to_set, const struct handle *h)
 		return -errno;
 	if ((to_set & FUSE_SET_ATTR_MODE) != 0 && chmod(path.s, a->st_mode & 07777) < 0)
 		return -errno;
-	if ((to_set & FUSE_SET_ATTR_SIZE) != 0 && set_size(path.s, a->st_size, h) < 0)
-		return -errno;
+	if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
+		caller_write_begin(req);
+		rc = set_size(path.s, a->st_size, h) < 0 ? -errno : 0;
+		caller_write_end(req);
+		if (rc < 0)
+			return rc;
+	}
 	if ((to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) != 0) {
 		struct timespec t[2] = {
 			time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, a->st_atim),
@@ -124,14 +131,15 @@ tell_set(struct fs *fs, struct inode *i, int to_set, struct handle *h)
 
 /* (view) */
 static int
-change_attrs(struct fs *fs, struct inode *i, const struct stat *a, int to_set, struct handle *h)
+change_attrs(fuse_req_t req, struct inode *i, const struct stat *a, int to_set, struct handle *h)
 {
+	struct fs *fs = ops_fs(req);
 	int fd, rc;
 
 	fd = inode_fd_get(fs, i);
 	if (fd < 0)
 		return fd;
-	rc = set_attrs(fd, a, to_set, h);
+	rc = set_attrs(req, fd, a, to_set, h);
 	inode_fd_put(fs, i);
 	if (rc == 0)
 		tell_set(fs, i, to_set, h);
@@ -151,7 +159,7 @@ ops_setattr(fuse_req_t req, fuse_ino_t node, struct stat *a, int to_set, struct 
 	/* To truncate by name is to open, write and close. */
 	rc = truncates ? session_open(fs, i) : h == NULL ? session_may_change(fs, i) : 0;
 	if (rc == 0) {
-		rc = change_attrs(fs, i, a, to_set, h);
+		rc = change_attrs(req, i, a, to_set, h);
 		if (truncates)
 			session_close(fs, i, rc == 0);
 	}
@@ -276,6 +284,7 @@ get_ours(fuse_req_t req, struct inode *i, const char *xattr, size_t size)
 
 	if (strcmp(xattr, BARRIER_XATTR) == 0) {
 		channel_barrier(fs->channel);
+		session_look_mapped(fs);
 		rc = -ENODATA;
 	} else if (strcmp(xattr, "user.sibfs.store") == 0) {
 		/* For the command line: whose mount is this? */

@@ -1,6 +1,8 @@
 /*
- * Open files.  Data is copied through the daemon; the kernel keeps what it has
- * read (keep_cache), as it is told when a file changes behind it.
+ * Open files.  Where data is passed through, only opening and closing comes
+ * here, and what the kernel does not pass through (fallocate and the like).
+ * Else data is copied through the daemon; the kernel keeps what it has read
+ * (keep_cache), as it is told when a file changes behind it.
  */
 #include "config.h"
 
@@ -13,7 +15,6 @@
 #include "fs/caller.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
-#include "replication/log.h"
 
 static struct handle *
 handle_of(const struct fuse_file_info *fi)
@@ -52,10 +53,13 @@ close_handle(struct fs *fs, struct handle *h)
 {
 	struct inode *i = h->inode;
 
-	if (h->writable)
-		session_close(fs, i, atomic_load(&h->wrote));
-	handle_free(h);
+	bool writable = h->writable, did = atomic_load(&h->wrote);
+
+	handle_free(h);		/* first: its descriptor would pass for a writer */
+	if (writable)
+		session_close(fs, i, did);
 	pthread_mutex_lock(&fs->lock);
+	backing_close(fs, i);
 	inode_drop(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 }
@@ -76,34 +80,67 @@ wrote(struct fs *fs, struct handle *h)
 }
 
 static int
-open_fd(struct fs *fs, struct inode *i, int flags)
+open_fd(fuse_req_t req, struct inode *i, int flags)
 {
+	struct fs *fs = ops_fs(req);
 	int path_fd = inode_fd_get(fs, i);
 	int fd;
 
 	if (path_fd < 0)
 		return path_fd;
+	caller_write_begin(req);	/* O_TRUNC writes */
 	fd = open(fd_path(path_fd).s, own_flags(flags));
 	if (fd < 0)
 		fd = -errno;
+	caller_write_end(req);
 	inode_fd_put(fs, i);
 	return fd;
 }
 
-/* (view) Opens i, which counts as a writer already if writable. */
+/*
+ * The descriptor to serve an open with, which was counted by backing_open.
+ * Where data is passed through there is none (-1), but truncation is left to us.
+ */
 static int
-open_handle(struct fs *fs, struct inode *i, int flags, bool writable, struct handle **out)
+open_data(fuse_req_t req, struct inode *i, int flags, bool passed, int *fd)
 {
-	struct handle *h;
-	int fd;
+	*fd = -1;
+	if (passed && (flags & O_TRUNC) == 0)
+		return 0;
+	*fd = open_fd(req, i, flags);
+	if (*fd < 0)
+		return *fd;
+	if (passed) {
+		close(*fd);
+		*fd = -1;
+	}
+	return 0;
+}
 
-	fd = open_fd(fs, i, flags);
-	if (fd < 0)
-		return fd;
-	h = handle_new(i, fd, writable);
+/* (view, if writable) Opens i, which counts as a writer already if writable. */
+static int
+open_handle(fuse_req_t req, struct inode *i, int flags, bool writable, struct handle **out)
+{
+	struct fs *fs = ops_fs(req);
+	struct handle *h;
+	bool passed;
+	int fd, rc;
+
 	pthread_mutex_lock(&fs->lock);
 	inode_hold(i);
+	passed = backing_open(fs, i);
 	pthread_mutex_unlock(&fs->lock);
+	if (passed && writable)
+		session_watch(fs, i);
+	rc = open_data(req, i, flags, passed, &fd);
+	if (rc < 0) {
+		pthread_mutex_lock(&fs->lock);
+		backing_close(fs, i);
+		inode_drop(fs, i);
+		pthread_mutex_unlock(&fs->lock);
+		return rc;
+	}
+	h = handle_new(i, fd, writable);
 	if ((flags & O_TRUNC) != 0)
 		wrote(fs, h);
 	*out = h;
@@ -113,14 +150,15 @@ open_handle(struct fs *fs, struct inode *i, int flags, bool writable, struct han
 /* Opening for writing excludes that a remote change replaces the file, so
  * it is done under the view lock. */
 static int
-open_writable(struct fs *fs, struct inode *i, int flags, struct handle **out)
+open_writable(fuse_req_t req, struct inode *i, int flags, struct handle **out)
 {
+	struct fs *fs = ops_fs(req);
 	int rc;
 
 	replica_view_lock(fs->replica);
 	rc = session_open(fs, i);
 	if (rc == 0) {
-		rc = open_handle(fs, i, flags, true, out);
+		rc = open_handle(req, i, flags, true, out);
 		if (rc < 0)
 			session_close(fs, i, false);
 	}
@@ -128,22 +166,14 @@ open_writable(struct fs *fs, struct inode *i, int flags, struct handle **out)
 	return rc;
 }
 
-/*
- * What others than root write into loses setuid and setgid.  The kernel asks
- * for that at each write, but not when it leaves truncation to us (O_TRUNC).
- */
-static void
-drop_suid(fuse_req_t req, const struct handle *h)
+/* The kernel keeps the rest open with the handle. */
+static int
+reply_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
-	mode_t drop = S_ISUID;
-	struct stat st;
-
-	if (fuse_req_ctx(req)->uid == 0 || fstat(h->fd, &st) < 0)
-		return;
-	if ((st.st_mode & S_IXGRP) != 0)
-		drop |= S_ISGID;	/* without it, it means mandatory locking */
-	if ((st.st_mode & drop) != 0 && fchmod(h->fd, st.st_mode & 07777 & ~drop) < 0)
-		log_warn("cannot clear setuid of an inode: %s", strerror(errno));
+	if (h->passed)
+		return backing_reply_open(req, h->inode, (uintptr_t)h);
+	set_reply(h, fi);
+	return fuse_reply_open(req, fi);
 }
 
 void
@@ -155,17 +185,14 @@ ops_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	int rc;
 
 	if (for_writing(fi->flags))
-		rc = open_writable(fs, i, fi->flags, &h);
+		rc = open_writable(req, i, fi->flags, &h);
 	else
-		rc = open_handle(fs, i, fi->flags, false, &h);
+		rc = open_handle(req, i, fi->flags, false, &h);
 	if (rc < 0) {
 		ops_reply(req, rc);
 		return;
 	}
-	if ((fi->flags & O_TRUNC) != 0)
-		drop_suid(req, h);
-	set_reply(h, fi);
-	if (fuse_reply_open(req, fi) != 0)
+	if (reply_open(req, h, fi) != 0)
 		release(fs, h);
 }
 
@@ -207,6 +234,7 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 {
 	struct name *name;
 	struct inode *i;
+	bool passed;
 	int rc;
 
 	rc = ops_enter(fs, dir, dir_fd, text, e, &name);
@@ -216,11 +244,18 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	}
 	i = inode_of(fs, e->ino);
 	inode_hold(i);
+	i->writer_opens++;
 	atomic_fetch_add(&i->writers, 1);
 	e->attr_timeout = 0;
 	if (name != NULL)
 		session_name_new(fs, name, true);
+	passed = backing_open(fs, i);
 	pthread_mutex_unlock(&fs->lock);
+	if (passed) {
+		session_watch(fs, i);
+		close(fd);
+		fd = -1;
+	}
 	*out = handle_new(i, fd, true);
 	wrote(fs, *out);
 	return 0;
@@ -245,6 +280,15 @@ create(fuse_req_t req, struct inode *dir, const char *name, mode_t mode, int fla
 	return fd;
 }
 
+static int
+reply_create(fuse_req_t req, struct handle *h, const struct fuse_entry_param *e, struct fuse_file_info *fi)
+{
+	if (h->passed)
+		return backing_reply_create(req, e, h->inode, (uintptr_t)h);
+	set_reply(h, fi);
+	return fuse_reply_create(req, e, fi);
+}
+
 void
 ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
@@ -263,8 +307,7 @@ ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, str
 		ops_reply(req, rc);
 		return;
 	}
-	set_reply(h, fi);
-	if (fuse_reply_create(req, &e, fi) != 0) {
+	if (reply_create(req, h, &e, fi) != 0) {
 		release(fs, h);
 		inode_forget(fs, inode_of(fs, e.ino), 1);
 	}
@@ -296,9 +339,13 @@ ops_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t o
 	ssize_t n;
 
 	(void)node;
+	caller_write_begin(req);
 	n = pwrite(h->fd, buf, size, offset);
+	if (n < 0)
+		n = -errno;
+	caller_write_end(req);
 	if (n < 0) {
-		ops_reply(req, -errno);
+		ops_reply(req, (int)n);
 		return;
 	}
 	wrote(ops_fs(req), h);
@@ -318,11 +365,15 @@ ops_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *
 {
 	struct fs *fs = ops_fs(req);
 	struct handle *h = handle_of(fi);
-	int rc;
+	int fd = handle_fd(fs, h), rc;
 
 	(void)node;
-	rc = (datasync ? fdatasync(h->fd) : fsync(h->fd)) < 0 ? -errno : 0;
-	if (rc == 0 && atomic_load(&h->inode->dirty)) {
+	if (fd < 0) {
+		ops_reply(req, fd);
+		return;
+	}
+	rc = (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+	if (rc == 0 && (h->passed || atomic_load(&h->inode->dirty))) {
 		replica_view_lock(fs->replica);
 		session_seal(fs, h->inode);
 		replica_view_unlock(fs->replica);
@@ -334,10 +385,14 @@ void
 ops_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	int rc;
+	int rc = handle_fd(ops_fs(req), h);
 
 	(void)node;
-	rc = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
+	if (rc >= 0) {
+		caller_write_begin(req);
+		rc = fallocate(rc, mode, offset, length) < 0 ? -errno : 0;
+		caller_write_end(req);
+	}
 	if (rc == 0)
 		wrote(ops_fs(req), h);
 	ops_reply(req, rc);
@@ -346,10 +401,13 @@ ops_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t len
 void
 ops_lseek(fuse_req_t req, fuse_ino_t node, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	off_t at = lseek(handle_of(fi)->fd, offset, whence);
+	int fd = handle_fd(ops_fs(req), handle_of(fi));
+	off_t at = fd < 0 ? fd : lseek(fd, offset, whence);
 
 	(void)node;
-	if (at < 0)
+	if (fd < 0)
+		ops_reply(req, fd);
+	else if (at < 0)
 		ops_reply(req, -errno);
 	else
 		fuse_reply_lseek(req, at);
@@ -360,13 +418,22 @@ ops_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in, struct fus
     fuse_ino_t node_out, off_t off_out, struct fuse_file_info *fi_out, size_t length, int flags)
 {
 	struct handle *out = handle_of(fi_out);
+	int from = handle_fd(ops_fs(req), handle_of(fi_in)), to = handle_fd(ops_fs(req), out);
 	ssize_t n;
 
 	(void)node_in;
 	(void)node_out;
-	n = copy_file_range(handle_of(fi_in)->fd, &off_in, out->fd, &off_out, length, (unsigned)flags);
+	if (from < 0 || to < 0) {
+		ops_reply(req, from < 0 ? from : to);
+		return;
+	}
+	caller_write_begin(req);
+	n = copy_file_range(from, &off_in, to, &off_out, length, (unsigned)flags);
+	if (n < 0)
+		n = -errno;
+	caller_write_end(req);
 	if (n < 0) {
-		ops_reply(req, -errno);
+		ops_reply(req, (int)n);
 		return;
 	}
 	if (n > 0)

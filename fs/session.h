@@ -5,6 +5,11 @@
  * quiet for two seconds though still open, when the mount ends.  Names that
  * editors use for a moment wait one second more.
  *
+ * What is passed through is written unseen.  Such files are watched: looked at
+ * (size, mtime, ctime) when they are opened for writing, closed or synced, and
+ * each second between.  One that is closed can be mapped still; it is watched,
+ * and counts as open for writing, until it is not.
+ *
  * Everything that is told goes through here.  (view): the replica's view lock
  * is held shared; (locked): fs.lock is held, too.
  */
@@ -24,9 +29,13 @@ struct name;
 struct sessions {
 	struct inode *dirty;		/* written, not told */
 	struct name *waiting;		/* closed, of a passing name, not told */
+	struct inode *watched;		/* passed through to writers, or mapped by them */
+	unsigned mapped_len;
+	int64_t looked_ms;		/* when the watched ones were looked at last */
+	bool fine_times;		/* two changes never have the same time */
 	pthread_t timer;
 	pthread_cond_t changed;
-	bool ending;
+	bool idle, ending;		/* idle: the timer waits for something to do */
 };
 
 int		 sessions_start(struct fs *fs);
@@ -46,10 +55,13 @@ int		 session_may_change(struct fs *fs, struct inode *i);
  * wrote something. */
 void		 session_close(struct fs *fs, struct inode *i, bool wrote);
 
+/* (view) What was just opened for writing, as session_open said, is passed through. */
+void		 session_watch(struct fs *fs, struct inode *i);
+
 /* After each write. */
 void		 session_wrote(struct fs *fs, struct inode *i);
 
-/* (view) Tells a file that is dirty. */
+/* (view) Tells a file that is dirty, or was written unseen. */
 void		 session_seal(struct fs *fs, struct inode *i);
 
 /* (view, locked) dir/name is new.  open: it is told when it is closed. */
@@ -64,6 +76,9 @@ void		 session_name_taken(struct fs *fs, struct name *name);
 
 /* (locked) The inode is being forgotten. */
 void		 session_inode_dropped(struct fs *fs, struct inode *i);
+
+/* Looks whether what was closed but mapped is so still.  Takes the view lock. */
+void		 session_look_mapped(struct fs *fs);
 
 /* (locked) Tells what waits, now. */
 void		 session_tell_waiting(struct fs *fs);

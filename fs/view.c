@@ -126,6 +126,12 @@ open_dir(void *ctx, ino_t ino)
 	return fd;
 }
 
+static const char *
+data_path(void *ctx)
+{
+	return backing_mode(ctx);
+}
+
 struct replica_view
 view_of(struct fs *fs)
 {
@@ -140,5 +146,6 @@ view_of(struct fs *fs)
 		.settle = settle,
 		.barrier = barrier,
 		.open_dir = open_dir,
+		.data_path = data_path,
 	};
 }

@@ -34,6 +34,7 @@ struct hash_job {
 	uint64_t dir;
 	char *name;
 	int64_t time_ns;
+	bool unsure;		/* if it is as it was, nothing happened */
 	struct hash expected;
 };
 

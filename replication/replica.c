@@ -213,6 +213,7 @@ replica_tell(struct replica *r, const struct replica_event *e)
 	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
 	copy->attrs = e->attrs;
 	copy->is_dir = e->is_dir;
+	copy->unsure = e->unsure;
 	pthread_mutex_lock(&r->queue_lock);
 	if (e->op != REPLICA_IDLE) {
 		journal_add(r, e->dir, e->name);

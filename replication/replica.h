@@ -51,6 +51,7 @@ struct replica_event {
 	int64_t time_ns;	/* CLOCK_REALTIME of the operation; 0: now */
 	unsigned attrs;		/* ATTR: enum replica_attr */
 	bool is_dir;		/* RENAME, EXCHANGE, ATTR: the object is a directory */
+	bool unsure;		/* WRITE: if the content is as it was, nothing happened */
 };
 
 /*
@@ -84,6 +85,8 @@ struct replica_view {
 	void (*barrier)(void *ctx, void (*done)(void *arg), void *arg);
 	/* A new O_PATH descriptor of a directory that the mount knows, or -errno. */
 	int (*open_dir)(void *ctx, ino_t ino);
+	/* How data goes, for users: "passthrough" or "copy". */
+	const char *(*data_path)(void *ctx);
 };
 
 /*

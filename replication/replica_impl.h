@@ -41,7 +41,7 @@ struct event {
 	char *name, *name2;
 	int64_t time_ns;
 	unsigned attrs;
-	bool is_dir;
+	bool is_dir, unsure;
 	struct question *question;	/* REPLICA_ASK: answered when its turn comes */
 };
 

@@ -170,7 +170,8 @@ local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st,
 
 /* ---- files ---- */
 
-static void	 write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, const struct hash_job *job);
+static void	 write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bool unsure,
+    const struct hash_job *job);
 
 /* What a hash job found, if that is still what stands there. */
 static int
@@ -195,7 +196,7 @@ hashed(struct replica *r, struct hash_job *j)
 
 	r->s->now = (uint64_t)j->time_ns;
 	if (dd && dd->ids_len)
-		write_at(r, dd, j->name, 0, j);
+		write_at(r, dd, j->name, 0, j->unsure, j);
 }
 
 void
@@ -205,12 +206,12 @@ local_hash_now(struct replica *r, struct hash_job *j)
 
 	r->s->now = (uint64_t)j->time_ns;
 	if (dd && dd->ids_len)
-		write_at(r, dd, j->name, 0, NULL);
+		write_at(r, dd, j->name, 0, true, NULL);
 }
 
 /* True: it is hashed elsewhere, and looked at again then. */
 static bool
-hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, const struct stat *st)
+hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, bool unsure, const struct stat *st)
 {
 	struct hash_job *j;
 	int fd;
@@ -227,14 +228,17 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 	j->dir = dd->ino;
 	j->name = mem_str(name);
 	j->time_ns = (int64_t)r->s->now;
+	j->unsure = unsure;
 	hasher_add(r, j);
 	return true;
 }
 
-/* dir/name holds new content; ino 0: whatever stands there.  job: its hash, if
- * that is known already. */
+/*
+ * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
+ * then contents are compared.  job: its hash, if that is known already.
+ */
 static void
-write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, const struct hash_job *job)
+write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bool unsure, const struct hash_job *job)
 {
 	int fd = disk_fd(&r->disk, dd), rc;
 	struct local_file file;
@@ -254,11 +258,16 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 			known->stamp.ino = 0;
 		goto out;
 	}
-	if (known && local_stamp_same(&known->stamp, &st))
-		goto out;
+	/* Two writes can leave one stamp: clocks of inodes may be coarse, and of a
+	 * mapping not every store moves them. */
+	if (known && local_stamp_same(&known->stamp, &st)) {
+		if (!ino && !job)
+			goto out;
+		unsure = true;
+	}
 	if (job)
 		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
-	else if (ino && hash_later(r, dd, fd, name, &st))
+	else if (ino && hash_later(r, dd, fd, name, unsure, &st))
 		goto out;
 	else
 		rc = local_read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
@@ -267,8 +276,7 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, co
 			log_warn("%s: cannot be read: %s", name, strerror(-rc));
 		goto out;
 	}
-	/* Looked at without anyone having said that it was written. */
-	if (!ino && !job && known && hash_compare(&known->hash, &file.hash) == 0) {
+	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
 		local_note_file(r, owner, name, &file.hash, &st, fd);
 		attrs_fini(&file.attrs);
 		goto out;
@@ -293,7 +301,7 @@ local_seal(struct replica *r, struct disk_dir *dd, const char *name)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	write_at(r, dd, copy, 0, NULL);
+	write_at(r, dd, copy, 0, true, NULL);
 	free(copy);
 }
 
@@ -340,7 +348,7 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	local_seen_open(r, to, e->name2, &b);
 	known = local_seen_file(&a, e->name, &owner);
 	if (!a.e) {
-		write_at(r, to, e->name2, e->ino, NULL);
+		write_at(r, to, e->name2, e->ino, false, NULL);
 		goto out;
 	}
 	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino)) {
@@ -623,7 +631,7 @@ local_event(struct replica *r, struct event *e)
 	}
 	switch (e->op) {
 	case REPLICA_WRITE:
-		write_at(r, at, e->name, e->ino, NULL);
+		write_at(r, at, e->name, e->ino, e->unsure, NULL);
 		break;
 	case REPLICA_UNLINK:
 		unlink_at(r, at, e->name);

@@ -109,6 +109,8 @@ report_status(struct replica *r)
 	out = json_pack("{s:s,s:s,s:s,s:s?,s:b,s:I,s:I,s:o}", "node", r->node, "set", r->set, "store", r->path, "mount",
 	    r->mountpoint, "paused", r->settings.paused, "conflicts", (json_int_t)json_array_size(conflicts), "wanted",
 	    (json_int_t)content_wanted(r, &bytes), "peers", peers);
+	if (r->view)
+		json_object_set_new(out, "data", json_string(r->view->data_path(r->view->ctx)));
 	if (r->index_broken)
 		json_object_set_new(out, "error", json_string("the index is damaged: nothing is replicated"));
 	else if (r->index_failed)

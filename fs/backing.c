@@ -1,0 +1,189 @@
+/*
+ * Backing ids, and the answers that carry them, which libfuse 3.14 has not.
+ */
+#include "config.h"
+
+#include "fs/backing.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/fuse.h>
+
+#include "fs/caller.h"
+#include "fs/fs.h"
+#include "replication/log.h"
+
+/* Of kernels newer than the headers that we may be built with. */
+#define OPEN_NOFLUSH	 (1u << 5)
+#define OPEN_PASSTHROUGH (1u << 7)
+
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+
+#define BACKING_OPEN	_IOW(229, 1, struct backing_map)
+#define BACKING_CLOSE	_IOW(229, 2, uint32_t)
+
+/* fuse_open_out, with the field that passthrough added. */
+struct open_out {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing_id;
+};
+
+const char *
+backing_mode(const struct fs *fs)
+{
+	return atomic_load(&fs->backing.on) && fs->handshake.passthrough ? "passthrough" : "copy";
+}
+
+/*
+ * The kernel opens the file again for each handle, with the rights that we have
+ * now: without CAP_FSETID, so that what is written loses setuid.
+ */
+static int
+make_id(struct fs *fs, int fd)
+{
+	struct backing_map map = { .fd = fd };
+	int id;
+
+	caller_fsetid(false);
+	id = ioctl(fuse_session_fd(fs->se), BACKING_OPEN, &map);
+	if (id < 0)
+		id = -errno;
+	caller_fsetid(true);
+	return id;
+}
+
+static int
+new_id(struct fs *fs, struct inode *i)
+{
+	int fd = inode_fd_get_locked(fs, i), id = 0;
+
+	if (fd < 0)
+		return 0;	/* the open will say why */
+	if (!fs->handshake.passthrough)
+		id = -EOPNOTSUPP;
+	/* If it cannot be told who writes, files could be replaced under their
+	 * writers. */
+	else if (!fs->backing.tried)
+		id = backing_has_writers(fd);
+	fs->backing.tried = true;
+	if (id >= 0)
+		id = make_id(fs, fd);
+	inode_fd_put_locked(fs, i);
+	if (id > 0)
+		return id;
+	if (atomic_exchange(&fs->backing.on, false))
+		log_info("no passthrough here (%s): data is copied", strerror(-id));
+	return 0;
+}
+
+bool
+backing_open(struct fs *fs, struct inode *i)
+{
+	if (i->backed.opens++ == 0 && atomic_load(&fs->backing.on) && inode_in_tree(fs, i))
+		i->backed.id = new_id(fs, i);
+	return i->backed.id > 0;
+}
+
+void
+backing_close(struct fs *fs, struct inode *i)
+{
+	uint32_t id = (uint32_t)i->backed.id;
+
+	assert(i->backed.opens > 0);
+	if (--i->backed.opens > 0 || id == 0)
+		return;
+	ioctl(fuse_session_fd(fs->se), BACKING_CLOSE, &id);
+	i->backed.id = 0;
+}
+
+static struct open_out
+opened(const struct inode *i, uint64_t fh)
+{
+	return (struct open_out){
+		.fh = fh,
+		.open_flags = OPEN_PASSTHROUGH | OPEN_NOFLUSH,
+		.backing_id = i->backed.id,
+	};
+}
+
+int
+backing_reply_open(fuse_req_t req, const struct inode *i, uint64_t fh)
+{
+	struct open_out out = opened(i, fh);
+
+	return fuse_reply_buf(req, (const char *)&out, sizeof out);
+}
+
+static struct fuse_attr
+attr_of(const struct stat *st)
+{
+	return (struct fuse_attr){
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = (uint32_t)st->st_rdev,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
+
+int
+backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct inode *i, uint64_t fh)
+{
+	struct {
+		struct fuse_entry_out entry;
+		struct open_out open;
+	} out = {
+		.entry = {
+			.nodeid = e->ino,
+			.generation = e->generation,
+			.entry_valid = (uint64_t)e->entry_timeout,
+			.attr_valid = (uint64_t)e->attr_timeout,
+			.attr = attr_of(&e->attr),
+		},
+		.open = opened(i, fh),
+	};
+
+	return fuse_reply_buf(req, (const char *)&out, sizeof out);
+}
+
+/*
+ * A read lease is given only while no one has the file open for writing
+ * (fcntl(2)), and is given back at once; SIGIO, by which the kernel asks for
+ * it, is ignored by the daemon.
+ */
+int
+backing_has_writers(int fd)
+{
+	int file = open(fd_path(fd).s, O_RDONLY | O_NONBLOCK | O_NOATIME | O_CLOEXEC), rc;
+
+	if (file < 0)
+		return -errno;
+	if (fcntl(file, F_SETLEASE, F_RDLCK) == 0) {
+		fcntl(file, F_SETLEASE, F_UNLCK);
+		rc = 0;
+	} else {
+		rc = errno == EAGAIN ? 1 : -errno;
+	}
+	close(file);
+	return rc;
+}
