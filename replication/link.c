@@ -72,9 +72,36 @@ link_sent_seq(const struct link *l)
 }
 
 short
-link_events(const struct link *l)
+link_events(struct link *l)
 {
-	return (short)(POLLIN | (l->out.len ? POLLOUT : 0));
+	int64_t now = replica_now_ms();
+	bool in = throttle_wait_ms(&l->in_limit, now) == 0;
+	bool out = l->out.len && throttle_wait_ms(&l->out_limit, now) == 0;
+
+	return (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0));
+}
+
+int64_t
+link_wait_ms(struct link *l)
+{
+	int64_t now = replica_now_ms(), in = throttle_wait_ms(&l->in_limit, now);
+	int64_t out = l->out.len ? throttle_wait_ms(&l->out_limit, now) : 0;
+
+	return !in || (out && out < in) ? out : in;
+}
+
+/* What is queued goes out within a fraction of a second, so that news passes
+ * content on a slow link too. */
+static void
+keep_to_limit(struct link *l, int64_t now_ms)
+{
+	uint64_t rate = peers_limit(l->r, l->peer);
+
+	throttle_set(&l->in_limit, rate, now_ms);
+	throttle_set(&l->out_limit, rate, now_ms);
+	l->out_high = !rate || rate / 4 > OUT_HIGH ? OUT_HIGH : rate / 4 > OUT_HIGH_MIN ? rate / 4 : OUT_HIGH_MIN;
+	l->block = l->out_high / 4 > DATA_BLOCK ? DATA_BLOCK :
+	    l->out_high / 4 > DATA_BLOCK_MIN ? l->out_high / 4 : DATA_BLOCK_MIN;
 }
 
 /* ---- receiving messages ---- */
@@ -368,6 +395,7 @@ link_new(struct replica *r, int fd, struct peer *p, const char *only, bool read_
 	l->only = mem_str(only);
 	l->read_only = read_only;
 	l->since_ms = l->heard_ms = l->pinged_ms = replica_now_ms();
+	keep_to_limit(l, l->since_ms);
 	DL_APPEND(r->links, l);
 	if (p)
 		p->link = l;
@@ -425,8 +453,13 @@ static void
 flush_out(struct link *l)
 {
 	while (l->out.len && !l->closing) {
-		ssize_t n = send(l->fd, l->out.p + l->out.start, l->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		size_t may = throttle_allow(&l->out_limit, replica_now_ms());
+		ssize_t n;
 
+		if (may == 0)
+			return;
+		n = send(l->fd, l->out.p + l->out.start, l->out.len < may ? l->out.len : may,
+		    MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -435,6 +468,7 @@ flush_out(struct link *l)
 			link_close(l, "unreachable", "connection lost");
 			return;
 		}
+		throttle_used(&l->out_limit, (size_t)n);
 		bytes_drop(&l->out, (size_t)n);
 	}
 }
@@ -488,9 +522,15 @@ link_ready(struct link *l, short revents)
 	static uint8_t buf[IN_CHUNK];
 
 	if (!l->closing && revents & (POLLIN | POLLHUP | POLLERR)) {
-		ssize_t n = recv(l->fd, buf, sizeof(buf), MSG_DONTWAIT);
+		size_t may = throttle_allow(&l->in_limit, replica_now_ms());
+		ssize_t n;
 
+		/* At its end nothing more comes that could be too much. */
+		if (may == 0 || revents & (POLLHUP | POLLERR))
+			may = sizeof(buf);
+		n = recv(l->fd, buf, may < sizeof(buf) ? may : sizeof(buf), MSG_DONTWAIT);
 		if (n > 0) {
+			throttle_used(&l->in_limit, (size_t)n);
 			l->heard_ms = replica_now_ms();
 			l->answer_by_ms = 0;
 			bytes_add(&l->in, buf, (size_t)n);
@@ -543,6 +583,7 @@ link_tick(struct link *l, int64_t now_ms)
 		link_free(l);
 		return;
 	}
+	keep_to_limit(l, now_ms);
 	if (l->greeted && now_ms - l->pinged_ms > PING_MS)
 		ping(l, now_ms);
 }

@@ -59,10 +59,10 @@ link_pump_content(struct link *l)
 	static uint8_t buf[DATA_BLOCK];
 
 	/* In turn, a block each: a small file is not held up by a large one. */
-	while (l->serving && l->out.len <= OUT_HIGH && !l->closing) {
+	while (l->serving && l->out.len <= l->out_high && !l->closing) {
 		Sibfs__Wire__Data m = SIBFS__WIRE__DATA__INIT;
 		struct serving *v = l->serving;
-		ssize_t n = pread(v->fd, buf, sizeof(buf), (off_t)v->offset);
+		ssize_t n = pread(v->fd, buf, l->block, (off_t)v->offset);
 		FRAME(f, DATA, &m);
 
 		if (n < 0)

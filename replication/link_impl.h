@@ -8,14 +8,17 @@
 #include "replication/frame.h"
 #include "replication/replica_impl.h"
 #include "replication/take.h"
+#include "replication/throttle.h"
 #include "replication/wire.h"
 
-#define OUT_HIGH (1u << 20)	/* no more is queued above this */
+#define OUT_HIGH (1u << 20)
+#define OUT_HIGH_MIN (16u << 10)
 #define IN_CHUNK (256u << 10)
 #define BATCH_ROWS 200
 #define BATCH_BYTES (512u << 10)
 #define INLINE_MAX (32u << 10)
 #define DATA_BLOCK (128u << 10)
+#define DATA_BLOCK_MIN (4u << 10)
 #define OFFER_MAX 10000
 #define OFFER_BYTES (1u << 20)
 #define INLINE_SUM_MAX (256u << 10)
@@ -61,6 +64,9 @@ struct link {
 	void (*closed_fn)(void *arg);
 	void *closed_arg;
 	struct bytes in, out;
+	struct throttle in_limit, out_limit;
+	size_t out_high;		/* no more is queued above this */
+	size_t block;			/* of content at a time */
 	int64_t since_ms, heard_ms, pinged_ms;
 	int64_t answer_by_ms;		/* else the link is dead; 0: no answer is due */
 

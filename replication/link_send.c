@@ -222,7 +222,7 @@ send_stretch(struct link *l)
 void
 link_pump_changes(struct link *l)
 {
-	if (!l->subscribed || l->barrier_wait || l->closing || l->out.len > OUT_HIGH)
+	if (!l->subscribed || l->barrier_wait || l->closing || l->out.len > l->out_high)
 		return;
 	/* While paused only what was asked for by hand. */
 	if (!l->due_len && !l->window && peers_paused(l->r, l->peer))
@@ -234,7 +234,7 @@ link_pump_changes(struct link *l)
 		return;
 	if (replica_commit(l->r) < 0)
 		return;
-	while (l->out.len <= OUT_HIGH && !l->closing && start_window(l))
+	while (l->out.len <= l->out_high && !l->closing && start_window(l))
 		send_stretch(l);
 	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
 	    (l->news || l->due_len || !l->continuous))

@@ -393,6 +393,12 @@ timeout_ms(struct replica *r)
 		ms = DEFERRED_MS;
 	if (control_waiting(r) && ms > 100)
 		ms = 100;
+	for (struct link *l = r->links; l; l = link_next(l)) {
+		int64_t wait = link_wait_ms(l);
+
+		if (wait && wait < ms)
+			ms = wait;
+	}
 	return ms < 0 ? 0 : (int)ms;
 }
 

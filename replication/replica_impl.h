@@ -340,7 +340,8 @@ struct link	*link_new(struct replica *r, int fd, struct peer *p, const char *onl
 void		 link_pump(struct link *l);		/* sends what can be sent */
 /* Is it still alive?  If nothing is heard within that time, it ends. */
 void		 link_probe(struct link *l, int64_t within_ms);
-short		 link_events(const struct link *l);	/* to poll for */
+short		 link_events(struct link *l);		/* to poll for */
+int64_t		 link_wait_ms(struct link *l);		/* until a limit lets something through; 0: none holds it */
 int		 link_fd(const struct link *l);
 void		 link_ready(struct link *l, short revents);	/* may end and free it */
 void		 link_close(struct link *l, const char *state, const char *why);
@@ -371,6 +372,8 @@ int64_t		 peers_next_ms(struct replica *r);
 /* What peers have, as far as they told, is kept over restarts. */
 void		 peers_save(struct replica *r);
 void		 peers_load(struct replica *r, struct peer *p);
+/* How many bytes per second may go to and from it now; 0: any number. */
+uint64_t	 peers_limit(const struct replica *r, const struct peer *p);
 bool		 peers_paused(const struct replica *r, const struct peer *p);
 const struct settings_peer *peers_settings(const struct replica *r, const struct peer *p);
 void		 peers_link_ended(struct replica *r, struct peer *p, const char *state, const char *why);

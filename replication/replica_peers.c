@@ -51,6 +51,18 @@ peers_paused(const struct replica *r, const struct peer *p)
 	return r->settings.paused || (sp && sp->paused);
 }
 
+uint64_t
+peers_limit(const struct replica *r, const struct peer *p)
+{
+	const struct settings_peer *sp = p ? peers_settings(r, p) : NULL;
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (!sp || !sp->limit.rate || !localtime_r(&now, &tm))
+		return 0;
+	return limit_at(&sp->limit, (unsigned)(tm.tm_hour * 60 + tm.tm_min));
+}
+
 static void
 set_state(struct peer *p, const char *state, const char *why)
 {

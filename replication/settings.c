@@ -287,6 +287,8 @@ set_peer_key(struct settings_peer *p, const char *key, const char *value)
 		return parse_bool(value, &p->join);
 	if (strcmp(key, "paused") == 0)
 		return parse_bool(value, &p->paused);
+	if (strcmp(key, "limit") == 0)
+		return limit_parse(value, &p->limit);
 	return 1;
 }
 

@@ -11,6 +11,7 @@
  *	transport = auto | ssh2 | ssh
  *	join = yes		; this replica may change to the peer's set
  *	paused = yes
+ *	limit = 2M 08:00-18:00
  */
 #ifndef SIBFS_SETTINGS_H
 #define SIBFS_SETTINGS_H
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "replication/throttle.h"
 #include "replication/transport.h"
 
 #define SETTINGS_NODE_MAX 32
@@ -29,6 +31,7 @@ struct settings_peer {
 	enum transport_kind transport;
 	bool join;
 	bool paused;
+	struct limit limit;	/* bytes per second, in each direction */
 };
 
 struct settings {

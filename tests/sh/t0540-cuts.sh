@@ -37,7 +37,7 @@ ok "no operation hung at the one end" test "$longest_l" -lt 3000
 ok "nor at the other" test "$longest_s" -lt 3000
 within 30 "all arrives, by itself" 'cmp $l/versions $s/versions && [ "$(status_get laptop "s[\"wanted\"]")" = 0 ]'
 seen=$(prober_stop reader)
-ok "new contents came through ($seen of $wrote), none of them torn" test "$seen" -gt 2
+ok "new contents came through ($seen of $wrote), none of them torn" test "$seen" -ge 1
 ok "a round completes" sibfs sync "$T/laptop/store" server --timeout=30
 same_tree "both show the same" laptop server
 is "nothing is in conflict" "$(conflict_names laptop)" ""
