@@ -14,7 +14,7 @@
 #include "replication/chunk.h"
 #include "replication/content_impl.h"
 
-#define WANTS_IN_FLIGHT 64
+#define WANTS_PER_LINK 64
 
 static struct want *
 want_find(struct replica *r, const struct hash *h)
@@ -58,12 +58,23 @@ want_add(struct replica *r, const struct reg *reg, const struct version *v, uint
 	if (from) {
 		w->from = from;
 		w->failed = false;
+		w->refused = 0;
 	}
+}
+
+/* It came, or will not. */
+static void
+release(struct want *w)
+{
+	if (w->link)
+		link_released(w->link);
+	w->link = NULL;
 }
 
 static void
 want_free(struct replica *r, struct want *w)
 {
+	release(w);
 	if (w->fd >= 0)
 		close(w->fd);
 	for (size_t i = 0; i < w->waiters_len; i++)
@@ -172,7 +183,7 @@ complete(struct replica *r, struct want *w)
 	struct chunk_list l;
 	int rc;
 
-	w->link = NULL;
+	release(w);
 	if (r->hasher && w->have > HASHER_WORTH) {
 		struct hash_job *j = mem_alloc(sizeof(*j));
 
@@ -233,7 +244,7 @@ content_failed(struct replica *r, struct want *w)
 	if (w->fd >= 0)
 		close(w->fd);
 	w->fd = -1;
-	w->link = NULL;
+	release(w);
 	w->failed = true;
 }
 
@@ -247,7 +258,7 @@ content_drop_link(struct replica *r, struct link *l)
 			if (w->fd >= 0)
 				close(w->fd);
 			w->fd = -1;
-			w->link = NULL;
+			release(w);
 		}
 }
 
@@ -257,34 +268,77 @@ by_size(struct want *a, struct want *b)
 	return (a->size > b->size) - (a->size < b->size);
 }
 
-/* Asks for what is wanted, small ones first, of the peer that told of it. */
+static bool
+may_ask(const struct peer *p)
+{
+	return p->link && link_is_up(p->link) && link_wanted(p->link) < WANTS_PER_LINK;
+}
+
+/* Of the peer that told of it, and if that has it no more, of the others in turn. */
+static void
+ask_someone(struct want *w, struct peer *peers)
+{
+	unsigned skip = w->refused;
+
+	for (int others = 0; others <= 1; others++)
+		for (struct peer *p = peers; p; p = p->next) {
+			if (!p->link || !link_is_up(p->link) || (link_peer_id(p->link) != w->from) != others)
+				continue;
+			if (skip) {
+				skip--;
+				continue;
+			}
+			if (may_ask(p) && link_want(p->link, w)) {
+				w->link = p->link;
+				return;
+			}
+			if (!others)
+				return;		/* when its turn comes */
+		}
+}
+
+/*
+ * Asks for what is wanted, small ones first; of each peer only so much at once,
+ * so that one that is slow does not take the turn of the others.
+ */
 void
 content_request(struct replica *r)
 {
 	struct want *w, *tmp;
-	unsigned busy = 0;
+	bool room = false;
 
-	HASH_ITER(hh, r->wants, w, tmp)
-		busy += w->link != NULL || w->checking;
-	if (busy >= WANTS_IN_FLIGHT || busy == HASH_COUNT(r->wants))
+	for (struct peer *p = r->peers; p && !room; p = p->next)
+		room = may_ask(p);
+	if (!r->wants || !room)
 		return;
 	if (!r->wants_sorted)
 		HASH_SORT(r->wants, by_size);
 	r->wants_sorted = true;
 	HASH_ITER(hh, r->wants, w, tmp) {
-		if (busy >= WANTS_IN_FLIGHT)
-			return;
 		if (w->link || w->failed || w->checking)
 			continue;
-		for (struct peer *p = r->peers; p && !w->link; p = p->next)
-			if (p->link && link_is_up(p->link) && link_peer_id(p->link) == w->from &&
-			    link_want(p->link, w))
-				w->link = p->link;
-		for (struct peer *p = r->peers; p && !w->link; p = p->next)
-			if (p->link && link_is_up(p->link) && link_want(p->link, w))
-				w->link = p->link;
-		busy += w->link != NULL;
+		ask_someone(w, r->peers);
+		room = false;
+		for (struct peer *p = r->peers; p && !room; p = p->next)
+			room = may_ask(p);
+		if (!room)
+			return;
 	}
+}
+
+/* The peer that was asked does not have it: the next one is. */
+void
+content_refused(struct replica *r, struct want *w)
+{
+	unsigned linked = 0;
+
+	for (struct peer *p = r->peers; p; p = p->next)
+		linked += p->link && link_is_up(p->link);
+	content_failed(r, w);
+	if (++w->refused < linked)
+		w->failed = false;
+	else
+		w->refused = 0;
 }
 
 /* Does any register that asked for it still need it? */

@@ -358,7 +358,7 @@ dispatch(struct link *l, Frame **fp)
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_GONE:
 		if (link_want_by_id(l, f->gone->id))
-			content_failed(l->r, link_want_by_id(l, f->gone->id));
+			content_refused(l->r, link_want_by_id(l, f->gone->id));
 		content_retry(l->r, false);
 		link_check_round(l);
 		return 0;

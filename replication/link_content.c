@@ -95,7 +95,20 @@ link_want(struct link *l, struct want *w)
 	m.size = w->size;
 	m.offset = w->have;
 	link_send_frame(l, &f, false);
+	l->wanted += !l->closing;
 	return !l->closing;
+}
+
+unsigned
+link_wanted(const struct link *l)
+{
+	return l->wanted;
+}
+
+void
+link_released(struct link *l)
+{
+	l->wanted--;
 }
 
 struct want *

@@ -96,6 +96,7 @@ struct link {
 	Frame *offer_in;		/* theirs waits for ours to be answered */
 
 	/* Receiving. */
+	unsigned wanted;		/* contents that were asked for and have not come */
 	bool asked;			/* we subscribed, continuously */
 	struct reg_list taken;		/* since the last look at the view */
 	bool taken_dirs;

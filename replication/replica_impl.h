@@ -92,7 +92,8 @@ struct want {
 	struct waiter *waiters;
 	size_t waiters_len;
 	bool checking;		/* all is here, and being hashed */
-	bool failed;		/* the peer had it no more: wait for news */
+	unsigned refused;	/* so many peers did not have it: the next is asked */
+	bool failed;		/* nobody has it: wait for news */
 	bool full;		/* no room: tried again later */
 };
 
@@ -314,6 +315,8 @@ int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
 bool		 content_here(struct replica *r, const struct hash *h);
 void		 content_received(struct replica *r, struct want *w, uint64_t offset, const void *p, size_t len, bool last);
 void		 content_failed(struct replica *r, struct want *w);
+/* The link that it was asked for on says that it is not there. */
+void		 content_refused(struct replica *r, struct want *w);
 void		 content_drop_link(struct replica *r, struct link *l);
 void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
@@ -347,6 +350,8 @@ void		 link_ready(struct link *l, short revents);	/* may end and free it */
 void		 link_close(struct link *l, const char *state, const char *why);
 /* Asks for content; or says that what was asked for is not wanted any more. */
 bool		 link_want(struct link *l, struct want *w);
+unsigned	 link_wanted(const struct link *l);	/* how much of that has not come */
+void		 link_released(struct link *l);		/* one of these has, or will not */
 void		 link_unwant(struct link *l, const struct want *w);
 bool		 link_is_up(const struct link *l);
 uint64_t	 link_peer_id(const struct link *l);
