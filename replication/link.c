@@ -111,7 +111,7 @@ after_barrier(struct replica *r, void *arg)
 {
 	struct link *l;
 
-	replica_settle_events(r);
+	replica_settle_closed(r);
 	if (hasher_wait(r, after_barrier, arg))
 		return;
 	DL_FOREACH(r->links, l)
@@ -316,6 +316,8 @@ get_round(struct link *l, const Sibfs__Wire__Round *m)
 		link_check_round(l);	/* nothing comes in */
 		return 0;
 	}
+	content_retry(l->r, true);
+	content_request(l->r);
 	link_send_offer(l);
 	link_send_subscribe(l, true, m->round);
 	return 0;

@@ -19,6 +19,9 @@ link_start_round(struct link *l, uint64_t round)
 {
 	l->round = round;
 	l->round_in = l->round_sent = false;
+	/* What the peer did not have it may have by now. */
+	content_retry(l->r, true);
+	content_request(l->r);
 	link_send_offer(l);
 	link_send_subscribe(l, true, round);
 }

@@ -339,6 +339,17 @@ trim_journal(struct replica *r)
 	pthread_mutex_unlock(&r->queue_lock);
 }
 
+void
+replica_settle_closed(struct replica *r)
+{
+	if (r->view) {
+		replica_view_lock(r);
+		r->view->tell_waiting(r->view->ctx);
+		replica_view_unlock(r);
+	}
+	replica_settle_events(r);
+}
+
 /* ---- the loop ---- */
 
 static void

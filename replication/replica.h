@@ -71,7 +71,8 @@ struct replica_view {
 	/* (locked) A name went elsewhere by a remote change; name NULL: it came
 	 * from outside the tree; name2 NULL: it left it. */
 	void (*moved)(void *ctx, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char *name2);
-	/* (locked) Tells the replica now what waits to be told. */
+	/* Tells the replica now what waits to be told.  Called with the view
+	 * lock held, shared or exclusively. */
 	void (*tell_waiting)(void *ctx);
 	/* dir/name stands for something else than before, or for nothing. */
 	void (*entry_changed)(void *ctx, ino_t dir, const char *name);

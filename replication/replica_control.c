@@ -135,7 +135,7 @@ start_sync(struct replica *r, void *arg)
 {
 	struct control_conn *c;
 
-	replica_settle_events(r);
+	replica_settle_closed(r);
 	if (hasher_wait(r, start_sync, arg))
 		return;
 	view_update(r);
@@ -296,7 +296,7 @@ start_wait(struct replica *r, void *arg)
 {
 	struct control_conn *c;
 
-	replica_settle_events(r);
+	replica_settle_closed(r);
 	if (hasher_wait(r, start_wait, arg))
 		return;
 	replica_commit(r);

@@ -234,6 +234,10 @@ void		 replica_detach(struct replica *r);
 /* Handles all events told so far, and brings the view up to date. */
 void		 replica_settle_events(struct replica *r);
 
+/* The same, with what the mount would tell a little later: names that are
+ * mostly there for a moment only. */
+void		 replica_settle_closed(struct replica *r);
+
 /* ---- replica_recover.c ---- */
 
 void		 replica_recover(struct replica *r);

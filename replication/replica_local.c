@@ -381,6 +381,21 @@ out:
 
 /* ---- directories ---- */
 
+/* A directory that is not where it was: the mode it has, if it can be found. */
+static void
+stat_elsewhere(struct replica *r, ino_t ino, struct stat *st)
+{
+	int fd = r->disk.open_dir ? r->disk.open_dir(r->disk.open_ctx, ino) : -1;
+	struct stat found;
+
+	*st = (struct stat){ .st_mode = S_IFDIR | 0755, .st_ino = ino };
+	if (fd < 0)
+		return;
+	if (fstat(fd, &found) == 0 && found.st_ino == ino)
+		st->st_mode = found.st_mode;
+	close(fd);
+}
+
 void
 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
 {
@@ -394,9 +409,7 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 		return;
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino) {
 		/* Moved or removed since: made all the same, the rest follows. */
-		memset(&st, 0, sizeof(st));
-		st.st_mode = S_IFDIR | 0755;
-		st.st_ino = ino;
+		stat_elsewhere(r, ino, &st);
 	} else if (st.st_dev != r->dev) {
 		return;
 	}
@@ -500,7 +513,12 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 	if (!b.e && b.g.dirs.len)
 		db = disk_of(b.g.dirs.ids[0]);
 	if (local_exchange(r->s, from->ids[0], e->name, to->ids[0], e->name2) < 0) {
-		log_warn("%s and %s changed places, but one is not known", e->name, e->name2);
+		/* One is new: it went elsewhere before it was looked at.  What is
+		 * known comes first, so that its old name is free. */
+		bool back = db || fb;
+
+		local_reconcile_name(r, back ? from : to, back ? e->name : e->name2);
+		local_reconcile_name(r, back ? to : from, back ? e->name2 : e->name);
 		goto out;
 	}
 	local_forget_file(r, &a, e->name);

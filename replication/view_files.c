@@ -211,9 +211,9 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		v->r->unsynced = true;
 	view_tell_moved(v->r, st.st_ino, 0, NULL, dd->ino, e->name);
 	record(v, e, &st, fd);
-	/* What is being written there is told when it is closed. */
+	/* What is being written there is told when it is closed, if it changed. */
 	if (written)
-		reg_file_find(e->leader_reg, e->name)->stamp = (struct file_stamp){ 0 };
+		reg_file_find(e->leader_reg, e->name)->stamp = p->lifted->stamp;
 }
 
 /* The attributes of a file that stays where it is. */
