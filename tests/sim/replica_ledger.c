@@ -1,0 +1,144 @@
+/*
+ * The ledger of contents: what users wrote and closed, and what they replaced
+ * or removed while they had it on show.  What is in the one list and not in the
+ * other must be readable in the end.  Contents are all different, so it does
+ * not matter under which name.
+ */
+#include "config.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "replication/chunk.h"
+#include "tests/sim/replica_sim.h"
+
+struct entry {
+	UT_hash_handle hh;
+	struct hash hash;
+	bool acked, replaced, seen;
+	char text[40];
+};
+
+static struct entry *entries;
+
+/* NULL: nothing in it. */
+static struct entry *
+entry_of(int fd)
+{
+	struct chunk_list l;
+	struct entry *e;
+
+	if (chunk_file(fd, false, &l) < 0 || l.size == 0)
+		return NULL;
+	HASH_FIND(hh, entries, &l.hash, sizeof(l.hash), e);
+	if (!e) {
+		ssize_t n;
+
+		e = mem_alloc(sizeof(*e));
+		e->hash = l.hash;
+		n = pread(fd, e->text, sizeof(e->text) - 1, 0);
+		e->text[n > 0 ? strcspn(e->text, "\n") : 0] = '\0';
+		HASH_ADD(hh, entries, hash, sizeof(e->hash), e);
+	}
+	return e;
+}
+
+/* The descriptor may be one that cannot be read. */
+static struct entry *
+entry_of_any(int fd)
+{
+	char path[64];
+	struct entry *e = NULL;
+	struct stat st;
+	int again;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return NULL;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	if (again >= 0) {
+		e = entry_of(again);
+		close(again);
+	}
+	return e;
+}
+
+void
+ledger_acked(int fd)
+{
+	struct entry *e = entry_of_any(fd);
+	struct stat st;
+
+	/* What lost its last name at a user's hands is gone with it. */
+	if (e && fstat(fd, &st) == 0 && st.st_nlink)
+		e->acked = true;
+}
+
+void
+ledger_replaced(int fd)
+{
+	struct entry *e = entry_of_any(fd);
+
+	if (e)
+		e->replaced = true;
+}
+
+void
+ledger_replaced_at(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	ledger_replaced(fd);
+	close(fd);
+}
+
+static void
+see(int dirfd, bool root)
+{
+	DIR *dir = fdopendir(dirfd);
+	struct dirent *de;
+
+	while (dir && (de = readdir(dir))) {
+		struct stat st;
+		int fd;
+
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
+		    (root && strcmp(de->d_name, ".sibfs") == 0) ||
+		    fstatat(dirfd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode))
+			continue;
+		fd = openat(dirfd, de->d_name, O_RDONLY | O_CLOEXEC);
+		if (S_ISDIR(st.st_mode)) {
+			see(fd, false);
+		} else {
+			struct entry *e = entry_of(fd);
+
+			if (e)
+				e->seen = true;
+			close(fd);
+		}
+	}
+	if (dir)
+		closedir(dir);
+}
+
+void
+ledger_check(const char *store)
+{
+	struct entry *e, *tmp;
+
+	HASH_ITER(hh, entries, e, tmp)
+		e->seen = false;
+	see(open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC), true);
+	HASH_ITER(hh, entries, e, tmp)
+		if (e->acked && !e->replaced && !e->seen)
+			sim_fail("lost: what was acknowledged and nobody replaced: \"%s\"", e->text);
+}
