@@ -81,9 +81,12 @@ struct dir {
 	struct dir *same_place;	/* the next that shows there too */
 	struct place want;	/* while places are computed */
 	uint32_t mark;
+	struct dir **names;	/* that its moves name, as counted; NULL at the end */
+	uint32_t named;		/* how many births and moves of others name it */
 	uint32_t files;		/* registers in it with a live version shown */
 	uint32_t standing;	/* children that stand */
 	bool counted;		/* in its parent's `standing` */
+	bool removed;		/* in the state's list of those not live */
 	bool dirty;
 	bool touched;
 	bool listed;		/* in the list of the update of the view under way */

@@ -741,10 +741,7 @@ load_second(struct state *s, const struct loaded *l)
 	l->d->birth = birth;
 	l->d->birth_k = k;
 	l->d->val = val;
-	if (l->d->told != DIR_TOLD) {
-		s->untold++;
-		s->untold_moved |= val.moves_len > 0;
-	}
+	state_dir_loaded(s, l->d);
 	return 0;
 }
 

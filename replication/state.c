@@ -48,6 +48,7 @@ dir_free(struct dir *d)
 {
 	free(d->birth.name);
 	free(d->at.name);
+	free(d->names);
 	dirval_fini(&d->val);
 	free(d);
 }
@@ -74,6 +75,7 @@ state_free(struct state *s)
 		dir_free(d);
 	}
 	free(s->by_num);
+	free(s->removed.d);
 	free(s->dirty_regs.r);
 	free(s->touched_regs.r);
 	free(s->dirty_dirs.d);
@@ -81,6 +83,7 @@ state_free(struct state *s)
 	vv_fini(&s->know);
 	vv_fini(&s->seen);
 	lineage_fini(&s->lineage);
+	vv_fini(&s->forgot);
 	free(s);
 }
 
@@ -489,12 +492,95 @@ state_dir_add(struct state *s, struct place birth, uint32_t k)
 
 	d->birth = (struct place){ birth.up, mem_str(birth.name) };
 	d->birth_k = k;
+	birth.up->named++;
 	return d;
+}
+
+/* Who names whom: what is named cannot be dropped. */
+static void
+count_names(struct dir *d)
+{
+	uint32_t n = 0;
+
+	for (struct dir **x = d->names; x && *x; x++)
+		(*x)->named--;
+	free(d->names);
+	d->names = NULL;
+	if (!d->val.moves_len)
+		return;
+	d->names = mem_resize(NULL, 2 * d->val.moves_len + 1, sizeof(*d->names));
+	for (uint32_t i = 0; i < d->val.moves_len; i++) {
+		d->names[n++] = d->val.moves[i].to.up;
+		d->names[n++] = d->val.moves[i].from.up;
+	}
+	d->names[n] = NULL;
+	for (struct dir **x = d->names; *x; x++)
+		(*x)->named++;
+}
+
+static void
+list_removed(struct state *s, struct dir *d)
+{
+	if (d->removed || dir_is_live(d) || d == s->root)
+		return;
+	d->removed = true;
+	LIST_ADD(&s->removed, d, d);
+}
+
+void
+state_dir_loaded(struct state *s, struct dir *d)
+{
+	d->birth.up->named++;
+	count_names(d);
+	list_removed(s, d);
+	if (d->told != DIR_TOLD) {
+		s->untold++;
+		s->untold_moved |= d->val.moves_len > 0;
+	}
+}
+
+void
+state_drop_reg(struct state *s, struct reg *r)
+{
+	HASH_DEL(s->regs, r);
+	reg_free(r);
+}
+
+void
+state_drop_dirs(struct state *s, struct dir *const *list, size_t n)
+{
+	size_t left = 0;
+
+	/* They may name each other: none goes before all are let go. */
+	for (size_t i = 0; i < n; i++) {
+		struct dir *d = list[i];
+
+		unlink_dir(s, d);
+		d->birth.up->named--;
+		for (struct dir **x = d->names; x && *x; x++)
+			(*x)->named--;
+		d->removed = false;
+		if (d->told != DIR_TOLD && --s->untold == 0)
+			s->untold_moved = false;
+	}
+	for (size_t i = 0; i < s->removed.len; i++)
+		if (s->removed.d[i]->removed)
+			s->removed.d[left++] = s->removed.d[i];
+	s->removed.len = left;
+	for (size_t i = 0; i < n; i++) {
+		HASH_DEL(s->dirs, list[i]);
+		s->by_num[list[i]->num] = NULL;
+		dir_free(list[i]);
+	}
+	if (n && s->displaced)
+		state_rebuild(s);
 }
 
 void
 state_dir_changed(struct state *s, struct dir *d)
 {
+	count_names(d);
+	list_removed(s, d);
 	d->seq = ++s->seq;
 	state_dir_noted(s, d);
 	state_touch_dir(s, d);
@@ -532,6 +618,8 @@ state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t
 	HASH_DEL(s->dirs, d);
 	d->id = identity_make(&birth.up->id, name, k);
 	free(d->birth.name);
+	d->birth.up->named--;
+	birth.up->named++;
 	d->birth = (struct place){ birth.up, name };
 	d->birth_k = k;
 	HASH_ADD(hh, s->dirs, id, sizeof(d->id), d);

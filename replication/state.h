@@ -57,6 +57,7 @@ struct state {
 	uint64_t next_num;	/* for directories */
 	struct vv know;
 	struct vv seen;		/* all events heard of; above know where a round was cut */
+	struct vv forgot;	/* over the events on all that was forgotten here */
 	struct dir *root;
 	struct dir *dirs;	/* by identity, the root among them */
 	struct dir **by_num;
@@ -66,6 +67,7 @@ struct state {
 	size_t displaced;	/* directories that show elsewhere because of a ring */
 	uint32_t untold;	/* directories that no peer has heard of */
 	bool untold_moved;	/* one of them may stand elsewhere than it was made */
+	struct dir_list removed;	/* not live when last looked at */
 
 	struct reg_list dirty_regs, touched_regs;
 	struct dir_list dirty_dirs, touched_dirs;
@@ -130,9 +132,18 @@ struct dir	*state_dir_add(struct state *s, struct place birth, uint32_t k);
 /* Puts one read from the index in place; then state_rebuild once for all. */
 struct dir	*state_dir_load(struct state *s, const struct identity *id, uint64_t num);
 
+/* All of it was read. */
+void		 state_dir_loaded(struct state *s, struct dir *d);
+
 /* After each change of a directory's value. */
 void		 state_dir_changed(struct state *s, struct dir *d);
 void		 state_dir_noted(struct state *s, struct dir *d);
+
+/* Drops directories that nothing else names and no register stands in. */
+void		 state_drop_dirs(struct state *s, struct dir *const *list, size_t n);
+
+/* Drops a register that is in no list. */
+void		 state_drop_reg(struct state *s, struct reg *r);
 
 /* Gives an untold directory, and those made in it, the identity of another birth. */
 void		 state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t k);

@@ -112,6 +112,7 @@ state_relabel(struct state *s, const struct relabel *l, size_t n)
 		relabel_dir(s, d, l, n);
 	lineage_vector(&s->know, l, n);
 	lineage_vector(&s->seen, l, n);
+	lineage_vector(&s->forgot, l, n);
 	/* Of moves with one stamp the dot decides. */
 	state_rebuild(s);
 }

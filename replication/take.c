@@ -81,6 +81,32 @@ take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *t
 	return d;
 }
 
+struct reg *
+take_absent_reg(struct state *s, struct dir *d, const char *name, const struct vv *their_know, bool *news)
+{
+	struct regval nothing = { 0 };
+
+	return take_reg(s, d, name, &nothing, their_know, news);
+}
+
+bool
+take_absent_dir(struct state *s, struct dir *d, const struct vv *their_know)
+{
+	struct dirval as_there;
+	uint32_t live = d->val.live_len;
+
+	/* Its moves and modes outlive a removal. */
+	dirval_copy(&as_there, &d->val);
+	vv_clear(&as_there.ctx);
+	dirval_clear_live(&as_there);
+	dirval_join(&d->val, &as_there, &s->know, their_know);
+	dirval_fini(&as_there);
+	if (d->val.live_len == live)
+		return false;
+	state_dir_changed(s, d);
+	return true;
+}
+
 char *
 take_path(const struct dir *d)
 {

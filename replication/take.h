@@ -20,6 +20,14 @@ struct dir	*take_dir(struct state *s, struct place birth, uint32_t k, const stru
 		    const struct vv *their_know, bool *news);
 
 /*
+ * A peer sent all that it has, and not this: what its knowledge covers was
+ * removed there, and forgotten.  take_absent_dir says whether that is news.
+ */
+struct reg	*take_absent_reg(struct state *s, struct dir *d, const char *name, const struct vv *their_know,
+		    bool *news);
+bool		 take_absent_dir(struct state *s, struct dir *d, const struct vv *their_know);
+
+/*
  * Before a replica first sends directories that no peer has heard of, it offers
  * their paths; the peer answers with the directory it shows there, and what was
  * made here under that name is that one.

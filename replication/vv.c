@@ -113,6 +113,20 @@ vv_joined(const struct vv *a, const struct vv *b)
 }
 
 void
+vv_meet(struct vv *v, const struct vv *other)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->len; i++) {
+		uint64_t most = vv_get(other, v->e[i].id);
+
+		if (most)
+			v->e[n++] = (struct dot){ v->e[i].id, v->e[i].n < most ? v->e[i].n : most };
+	}
+	v->len = n;
+}
+
+void
 vv_clear(struct vv *v)
 {
 	v->len = 0;

@@ -52,6 +52,9 @@ void		 vv_join(struct vv *v, const struct vv *other);
 /* A copy that the caller owns; the join of two, that the caller owns. */
 struct vv	 vv_copy(const struct vv *v);
 struct vv	 vv_joined(const struct vv *a, const struct vv *b);
+
+/* Lowers v to what other covers too. */
+void		 vv_meet(struct vv *v, const struct vv *other);
 void		 vv_clear(struct vv *v);
 void		 vv_fini(struct vv *v);
 

@@ -258,7 +258,8 @@ place_here(struct state *me, struct state *peer, struct place p, unsigned depth)
 	return (struct place){ take_with_above(me, peer, p.up, depth + 1), p.name };
 }
 
-/* Takes a directory, those above it first; in a ring the walk up ends by depth. */
+/* Takes a directory, those above it first as far as they are news; in a ring the
+ * walk up ends by depth. */
 static struct dir *
 take_with_above(struct state *me, struct state *peer, struct dir *theirs, unsigned depth)
 {
@@ -269,7 +270,7 @@ take_with_above(struct state *me, struct state *peer, struct dir *theirs, unsign
 
 	if (theirs == peer->root)
 		return me->root;
-	if (mine && (depth > 20 || vv_dominates(&mine->val.ctx, &theirs->val.ctx)))
+	if (mine && depth && (depth > 20 || vv_dominates(&mine->val.ctx, &theirs->val.ctx)))
 		return mine;
 	birth = place_here(me, peer, theirs->birth, depth);
 	if (!state_dir(me, &theirs->id)) {
@@ -342,6 +343,31 @@ max_event(const struct vv *v)
 	return n;
 }
 
+/* How the model writes an identity: it orders by that what is equally old. */
+static char *
+identity_text(const struct dir *d)
+{
+	char *up, *out;
+
+	if (!d->birth.up)
+		return mem_str("");
+	up = identity_text(d->birth.up);
+	out = mem_printf("%s/%u:%s", up, d->birth_k, d->birth.name);
+	free(up);
+	return out;
+}
+
+static int
+by_key(const struct row *a, const struct row *b)
+{
+	char *x = identity_text(a->r ? a->r->dir : a->d), *y = identity_text(b->r ? b->r->dir : b->d);
+	int order = strcmp(x, y);
+
+	free(x);
+	free(y);
+	return order || !a->r ? order : strcmp(reg_name(a->r), reg_name(b->r));
+}
+
 static int
 by_order(const void *pa, const void *pb)
 {
@@ -351,7 +377,7 @@ by_order(const void *pa, const void *pb)
 		return a->gone ? 1 : -1;
 	if (a->at != b->at)
 		return a->at < b->at ? -1 : 1;
-	return (a->r != NULL) - (b->r != NULL);
+	return (a->r != NULL) != (b->r != NULL) ? (a->r != NULL) - (b->r != NULL) : by_key(a, b);
 }
 
 static void
@@ -365,9 +391,29 @@ take_row(struct state *me, struct state *peer, const struct row *row)
 		take_with_above(me, peer, row->d, 0);
 		return;
 	}
-	d = take_with_above(me, peer, row->r->dir, 0);
+	d = take_with_above(me, peer, row->r->dir, 1);
 	mine = take_reg(me, d, reg_name(row->r), reg_known(row->r), &peer->know, &news);
 	state_reg_show(me, mine);
+}
+
+/* All that the peer has was taken: what it knows and does not have was removed. */
+static void
+take_absence(struct state *me, struct state *peer)
+{
+	struct dir *d, *dtmp, *theirs;
+	struct reg *r, *rtmp;
+	bool news;
+
+	HASH_ITER(hh, me->regs, r, rtmp) {
+		theirs = state_dir(peer, &r->dir->id);
+		if (theirs && state_reg(peer, theirs, reg_name(r), false))
+			continue;
+		take_absent_reg(me, r->dir, reg_name(r), &peer->know, &news);
+		state_reg_show(me, r);
+	}
+	HASH_ITER(hh, me->dirs, d, dtmp)
+		if (d != me->root && !state_dir(peer, &d->id))
+			take_absent_dir(me, d, &peer->know);
 }
 
 void
@@ -377,26 +423,77 @@ sim_pull(struct state *me, struct state *peer, size_t limit)
 	size_t n = 0;
 	struct dir *d, *dtmp;
 	struct reg *r, *rtmp;
+	bool whole;
 
 	adopt(peer, me);
 	adopt(me, peer);
 	take_told(peer);
+	whole = !vv_dominates(&me->know, &peer->forgot);
 	rows = mem_resize(NULL, HASH_COUNT(peer->dirs) + HASH_COUNT(peer->regs) + 1, sizeof(*rows));
 	HASH_ITER(hh, peer->dirs, d, dtmp)
-		if (d != peer->root && !vv_dominates(&me->know, &d->val.ctx))
+		if (d != peer->root && (whole || !vv_dominates(&me->know, &d->val.ctx)))
 			rows[n++] = (struct row){ !dir_is_live(d), max_event(&d->val.ctx), d, NULL };
 	HASH_ITER(hh, peer->regs, r, rtmp)
-		if (!vv_dominates(&me->know, &reg_known(r)->ctx))
+		if (whole ? reg_known(r)->ctx.len > 0 : !vv_dominates(&me->know, &reg_known(r)->ctx))
 			rows[n++] = (struct row){ !reg_known(r)->len, max_event(&reg_known(r)->ctx), NULL, r };
 	if (n)
 		qsort(rows, n, sizeof(*rows), by_order);
 	for (size_t i = 0; i < n && i < limit; i++)
 		take_row(me, peer, &rows[i]);
-	if (limit >= n)
+	if (limit >= n) {
+		if (whole)
+			take_absence(me, peer);
+		vv_join(&me->forgot, &peer->forgot);
 		vv_join(&me->know, &peer->know);
+	}
 	free(rows);
 	forget_touched(me);
 	forget_touched(peer);
+}
+
+/* As if it had been written to an index. */
+static void
+forget_dirty(struct state *s)
+{
+	for (size_t i = 0; i < s->dirty_regs.len; i++)
+		s->dirty_regs.r[i]->dirty = false;
+	for (size_t i = 0; i < s->dirty_dirs.len; i++)
+		s->dirty_dirs.d[i]->dirty = false;
+	s->dirty_regs.len = s->dirty_dirs.len = 0;
+}
+
+size_t
+sim_collect(struct state *me, const struct vv *const *heard, size_t n)
+{
+	static const struct forget_io io;
+	struct vv stable = { 0 };
+	size_t gone = 0, more;
+	struct reg *r, *tmp;
+	struct dot missing;
+
+	if (!forget_stable(me, heard, n, &stable))
+		return 0;
+	forget_dirty(me);
+	HASH_ITER(hh, me->regs, r, tmp)
+		if (r->shown.ctx.len && forget_may_reg(r, &stable, &missing)) {
+			forget_reg(me, r);
+			gone++;
+		}
+	while ((more = forget_dirs(me, &stable, 1000, &io)))
+		gone += more;
+	vv_fini(&stable);
+	return gone;
+}
+
+size_t
+sim_tombstones(struct state *s)
+{
+	size_t n = forget_count_dirs(s);
+	struct reg *r;
+
+	for (r = s->regs; r; r = r->hh.next)
+		n += r->shown.ctx.len && !reg_known(r)->len;
+	return n;
 }
 
 /* ---- what shows ---- */

@@ -7,6 +7,7 @@
 #define SIBFS_TEST_SIM_H
 
 #include "replication/display.h"
+#include "replication/forget.h"
 #include "replication/local.h"
 #include "replication/state.h"
 #include "replication/take.h"
@@ -30,6 +31,13 @@ int		 sim_chmod(struct state *s, const char *path, uint32_t mode);
 
 /* One full round; `limit` rows only, then the link breaks (SIZE_MAX: never). */
 void		 sim_pull(struct state *me, struct state *peer, size_t limit);
+
+/* Forgets what all members have; heard: what me has heard of the knowledge of each
+ * of the n, its own among them.  The number of tombstones that went. */
+size_t		 sim_collect(struct state *me, const struct vv *const *heard, size_t n);
+
+/* How many tombstones it holds. */
+size_t		 sim_tombstones(struct state *s);
 
 /* The tree as lines "path\tcontent\tmode\n" sorted by path, "-" for a
  * directory; to free. */

@@ -36,8 +36,31 @@ def shown(rep):
     return {n: (c, modes[n]) for n, c in rep.tree().items()}
 
 
+def compare(core, node, rep, after):
+    mine, theirs = core.tree(node), shown(rep)
+    if mine != theirs:
+        odd = {k: (mine.get(k), theirs.get(k)) for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)}
+        raise AssertionError(f'{after}: {node} (core, model): {odd}')
+
+
+def follow_collect(core, model):
+    """Whenever the model forgets, so does the core, by the same knowledge."""
+    plain = model.Replica.collect
+
+    def collect(rep, members):
+        plain(rep, members)
+        words = [f"{m}={','.join(f'{n}:{c}' for n, c in vv.items())}" for m, vv in members.items()]
+        got = int(core.ask('collect', rep.node, *words))
+        left = sum(not r.versions for r in rep.regs.values())
+        if got != left:
+            raise AssertionError(f'{rep.node} forgets: the core keeps {got} tombstones, the model {left}')
+        compare(core, rep.node, rep, 'forgetting')
+
+    model.Replica.collect = collect
+
+
 def check(core, model, seed, every_step):
-    h = model.History(seed, nodes=2 + seed % 3, steps=10 + seed % 60, gc=False, same=[0.05, 0.3][seed % 2],
+    h = model.History(seed, nodes=2 + seed % 3, steps=10 + seed % 60, gc=seed % 4 > 0, same=[0.05, 0.3][seed % 2],
                       skew=[0, 0, 300][seed % 3], moves=model.MOVES[seed // 3 % 3])
     core.say('nodes', *h.reps)
     plain = h.do
@@ -50,10 +73,7 @@ def check(core, model, seed, every_step):
             raise AssertionError(f'{op}: the core says {got}, the model {h.ops[-1][-1]}')
         if every_step:
             for n in {node, args[0]} if kind == 'sync' else {node}:
-                mine, theirs = core.tree(n), shown(h.reps[n])
-                if mine != theirs:
-                    odd = {k: (mine.get(k), theirs.get(k)) for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)}
-                    raise AssertionError(f'{op}: {n} (core, model): {odd}')
+                compare(core, n, h.reps[n], op)
 
     h.do = do
     try:
@@ -76,6 +96,7 @@ def main():
     sys.path.insert(0, args.model)
     import model
     core, bad = Core(args.replay), 0
+    follow_collect(core, model)
     for seed in range(args.from_seed, args.from_seed + args.histories):
         bad += not check(core, model, seed, True)
         if bad == 3:

@@ -3,6 +3,9 @@
  *
  *	nodes NAME...			a new history
  *	OP NODE CLOCK ARG...		answered by "ok" or an errno name
+ *	collect NODE MEMBER=VECTOR...	forgets, by what it has heard that each member
+ *					has; a vector is name:counter, with commas;
+ *					answered by how many tombstones of files stay
  *	tree NODE			answered by its lines, then "."
  *
  * Driven by model_diff.py, which compares with what the model does.
@@ -30,6 +33,37 @@ node(const char *name)
 	exit(2);
 }
 
+static void
+read_vector(char *text, struct vv *out)
+{
+	char *one, *colon;
+
+	while ((one = strsep(&text, ",")))
+		if ((colon = strchr(one, ':'))) {
+			*colon = '\0';
+			vv_raise(out, (struct dot){ node(one) + 1, strtoull(colon + 1, NULL, 10) });
+		}
+}
+
+static size_t
+collect(struct state *s, char **arg, size_t n)
+{
+	struct vv know[50] = { 0 };
+	const struct vv *list[50];
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		read_vector(strchr(arg[i], '=') + 1, &know[i]);
+		list[i] = &know[i];
+	}
+	sim_collect(s, list, n);
+	for (size_t i = 0; i < n; i++)
+		vv_fini(&know[i]);
+	for (struct reg *r = s->regs; r; r = r->hh.next)
+		left += r->shown.ctx.len && !r->shown.len;
+	return left;
+}
+
 static int
 run(const char *op, struct state *s, char **arg)
 {
@@ -50,6 +84,10 @@ run(const char *op, struct state *s, char **arg)
 	if (strcmp(op, "sync") == 0) {
 		sim_pull(s, sim.s[node(arg[0])], SIZE_MAX);
 		sim_pull(sim.s[node(arg[0])], s, SIZE_MAX);
+		return 0;
+	}
+	if (strcmp(op, "partial") == 0) {
+		sim_pull(s, sim.s[node(arg[0])], strtoul(arg[1], NULL, 10));
 		return 0;
 	}
 	fprintf(stderr, "no operation %s\n", op);
@@ -85,6 +123,8 @@ main(void)
 
 			printf("%s.\n", tree);
 			free(tree);
+		} else if (strcmp(word[0], "collect") == 0) {
+			printf("%zu\n", collect(sim.s[node(word[1])], word + 2, n - 2));
 		} else {
 			struct state *s = sim.s[node(word[1])];
 			int rc;

@@ -334,6 +334,179 @@ test_exchanging_again_changes_nothing(void **state)
 	}
 }
 
+/* Versions, by their dots: written by someone, and replaced or removed by someone
+ * who had them on show. */
+struct ledger {
+	struct dot *written, *killed;
+	size_t written_len, killed_len;
+};
+
+static bool
+has_dot(const struct dot *list, size_t n, struct dot d)
+{
+	for (size_t i = 0; i < n; i++)
+		if (dot_equal(list[i], d))
+			return true;
+	return false;
+}
+
+static struct dot *
+live_dots(struct state *s, size_t *n)
+{
+	struct dot *out = NULL;
+
+	*n = 0;
+	for (struct reg *r = s->regs; r; r = r->hh.next)
+		for (uint32_t i = 0; i < r->shown.len; i++) {
+			out = mem_resize(out, *n + 1, sizeof(*out));
+			out[(*n)++] = r->shown.v[i].dot;
+		}
+	return out;
+}
+
+/* Enters what is in a and not in b. */
+static void
+enter(struct dot **list, size_t *len, const struct dot *a, size_t a_len, const struct dot *b, size_t b_len)
+{
+	for (size_t i = 0; i < a_len; i++)
+		if (!has_dot(b, b_len, a[i]) && !has_dot(*list, *len, a[i])) {
+			*list = mem_resize(*list, *len + 1, sizeof(**list));
+			(*list)[(*len)++] = a[i];
+		}
+}
+
+/* A step of some replica, entered. */
+static void
+step_entered(struct sim *sim, struct ledger *l)
+{
+	struct dot *before[NODES_MAX], *after;
+	size_t n[NODES_MAX], after_len;
+
+	for (size_t i = 0; i < sim->len; i++)
+		before[i] = live_dots(sim->s[i], &n[i]);
+	random_step(sim, false);
+	for (size_t i = 0; i < sim->len; i++) {
+		after = live_dots(sim->s[i], &after_len);
+		enter(&l->written, &l->written_len, after, after_len, before[i], n[i]);
+		enter(&l->killed, &l->killed_len, before[i], n[i], after, after_len);
+		free(before[i]);
+		free(after);
+	}
+}
+
+/* What is live is what was written and nobody removed. */
+static void
+assert_ledger(struct sim *sim, const struct ledger *l, uint64_t seed)
+{
+	for (size_t i = 0; i < sim->len; i++) {
+		size_t n;
+		struct dot *live = live_dots(sim->s[i], &n);
+
+		for (size_t j = 0; j < l->written_len; j++) {
+			struct dot d = l->written[j];
+			bool is_live = has_dot(live, n, d), killed = has_dot(l->killed, l->killed_len, d);
+
+			if (is_live == killed)
+				fail_msg("history %llu: on %s version %llu of %s %s", (unsigned long long)seed, sim->name[i],
+				    (unsigned long long)d.n, sim->name[d.id - 1], killed ? "came back" : "is lost");
+		}
+		free(live);
+	}
+}
+
+/*
+ * One replica is away for a while, and the others forget without it; when it
+ * returns it brings old copies, and edits that nobody has seen.
+ */
+static size_t
+history_with_one_away(uint64_t seed)
+{
+	struct sim sim = { .len = 0 };
+	struct ledger l = { 0 };
+	const struct vv *know[NODES_MAX];
+	size_t away, steps, gone = 0;
+
+	random_reset(seed);
+	sim_init(&sim, nodes, 3 + random_below(NODES_MAX - 2));
+	away = random_below(sim.len);
+	for (steps = 5 + random_below(30); steps > 0; steps--)
+		step_entered(&sim, &l);
+	pull_all(&sim);
+	for (steps = 20 + random_below(60); steps > 0; steps--) {
+		size_t i = random_below(sim.len), j = random_below(sim.len), n = 0;
+
+		step_entered(&sim, &l);
+		if (i == j || i == away || j == away)
+			continue;
+		sim_pull(sim.s[i], sim.s[j], SIZE_MAX);
+		sim_pull(sim.s[j], sim.s[i], SIZE_MAX);
+		for (size_t k = 0; k < sim.len; k++)
+			if (k != away)
+				know[n++] = &sim.s[k]->know;
+		gone += sim_collect(sim.s[i], know, n);
+	}
+	/* It is cut off now and then while it catches up. */
+	for (size_t n = random_below(6); n > 0; n--) {
+		size_t i = random_below(sim.len);
+
+		if (i != away)
+			sim_pull(sim.s[random_chance(50) ? i : away], sim.s[random_chance(50) ? i : away], random_below(5));
+	}
+	pull_all(&sim);
+	check_all(&sim, seed);
+	assert_ledger(&sim, &l, seed);
+	free(l.written);
+	free(l.killed);
+	sim_fini(&sim);
+	return gone;
+}
+
+static void
+test_who_was_not_waited_for_brings_nothing_back_and_loses_nothing(void **state)
+{
+	size_t gone = 0;
+
+	(void)state;
+	for (size_t i = 0; i < histories(); i++)
+		gone += history_with_one_away(first_seed + i);
+	assert_true(gone > histories());
+}
+
+static void
+test_what_all_know_is_forgotten_by_all(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < histories() / 4; i++) {
+		const struct vv *know[NODES_MAX];
+		struct sim sim = { .len = 0 };
+
+		random_reset(first_seed + i);
+		sim_init(&sim, nodes, 2 + random_below(NODES_MAX - 1));
+		for (size_t n = 40; n > 0; n--)
+			random_step(&sim, true);
+		pull_all(&sim);
+		for (size_t k = 0; k < sim.len; k++)
+			know[k] = &sim.s[k]->know;
+		for (size_t k = 0; k < sim.len; k++) {
+			char *before = sim_tree(sim.s[k]), *after;
+
+			sim_collect(sim.s[k], know, sim.len);
+			after = sim_tree(sim.s[k]);
+			assert_string_equal(before, after);
+			free(before);
+			free(after);
+			for (struct reg *r = sim.s[k]->regs; r; r = r->hh.next)
+				assert_true(r->shown.len || !r->shown.ctx.len);
+			/* A removed directory stays only where one that stands was made in it or
+			 * moved from there. */
+			for (struct dir *d = sim.s[k]->dirs; d; d = d->hh.next)
+				assert_true(d == sim.s[k]->root || state_stands(d) || d->named);
+		}
+		check_all(&sim, first_seed + i);
+		sim_fini(&sim);
+	}
+}
+
 int
 main(void)
 {
@@ -341,6 +514,8 @@ main(void)
 		cmocka_unit_test(test_replicas_that_exchanged_all_show_the_same),
 		cmocka_unit_test(test_the_order_and_breaks_of_the_exchange_do_not_matter),
 		cmocka_unit_test(test_exchanging_again_changes_nothing),
+		cmocka_unit_test(test_who_was_not_waited_for_brings_nothing_back_and_loses_nothing),
+		cmocka_unit_test(test_what_all_know_is_forgotten_by_all),
 	};
 
 	random_init();
