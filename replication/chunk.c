@@ -14,6 +14,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>
+#include <xxhash.h>
 
 #include "replication/mem.h"
 
@@ -68,6 +69,15 @@ chunk_bytes_hash(const void *p, size_t len, struct hash *out)
 	SHA256(p, len, out->b);
 }
 
+void
+chunk_bytes_print(const void *p, size_t len, struct fingerprint *out)
+{
+	XXH128_canonical_t c;
+
+	XXH128_canonicalFromHash(&c, XXH3_128bits(p, len));
+	memcpy(out->b, c.digest, sizeof(out->b));
+}
+
 /* The hash of the whole, a chunk at a time. */
 static void
 whole_add(EVP_MD_CTX *whole, const struct chunk *c)
@@ -91,6 +101,14 @@ whole_new(void)
 }
 
 static void
+keep_chunk(struct chunk_list *l, const struct chunk *c)
+{
+	if ((l->len & (l->len - 1)) == 0)
+		l->c = mem_resize(l->c, l->len ? 2 * l->len : 1, sizeof(*l->c));
+	l->c[l->len++] = *c;
+}
+
+static void
 add_chunk(struct chunk_list *l, EVP_MD_CTX *whole, bool want, const uint8_t *p, size_t size)
 {
 	struct chunk c = { .offset = l->size, .size = (uint32_t)size };
@@ -100,49 +118,118 @@ add_chunk(struct chunk_list *l, EVP_MD_CTX *whole, bool want, const uint8_t *p, 
 	l->size += size;
 	if (!want)
 		return;
-	l->c = mem_resize(l->c, l->len + 1, sizeof(*l->c));
-	l->c[l->len++] = c;
+	chunk_bytes_print(p, size, &c.print);
+	keep_chunk(l, &c);
 }
 
-int
-chunk_file(int fd, bool want, struct chunk_list *out)
-{
-	struct chunk_list l = { 0 };
-	EVP_MD_CTX *whole = whole_new();
-	uint8_t *buf = malloc(BUFFER);
-	size_t have = 0, used, n;
-	uint64_t offset = 0;
-	bool last = false;
-	int rc = 0;
+/* A file that is read from its start, some way ahead of what was cut. */
+struct reader {
+	int fd;
+	uint8_t *buf;
+	size_t have, used;	/* the bytes ahead are buf[used..have) */
+	uint64_t offset;	/* of what is read next */
+	bool last;		/* the file has no more */
+};
 
-	if (!whole || !buf)
-		rc = -ENOMEM;
-	while (rc == 0 && !last) {
-		ssize_t got = pread(fd, buf + have, BUFFER - have, (off_t)offset);
+static int
+fill(struct reader *q)
+{
+	memmove(q->buf, q->buf + q->used, q->have - q->used);
+	q->have -= q->used;
+	q->used = 0;
+	while (!q->last && q->have < BUFFER) {
+		ssize_t got = pread(q->fd, q->buf + q->have, BUFFER - q->have, (off_t)q->offset);
 
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got < 0) {
-			rc = -errno;
-			break;
-		}
-		offset += (uint64_t)got;
-		have += (size_t)got;
-		last = got == 0;
-		for (used = 0; used < have && (n = chunk_cut(buf + used, have - used, last)); used += n)
-			add_chunk(&l, whole, want, buf + used, n);
-		have -= used;
-		memmove(buf, buf + used, have);
+		if (got < 0)
+			return -errno;
+		q->offset += (uint64_t)got;
+		q->have += (size_t)got;
+		q->last = got == 0;
 	}
+	return 0;
+}
+
+/*
+ * Where a chunk ends is decided by its own bytes alone, unless the file ended
+ * there.  So what begins where an old chunk began and has its bytes is that
+ * chunk.
+ */
+static bool
+is_as_before(const struct reader *q, const struct chunk_list *old, size_t i, uint64_t at)
+{
+	const struct chunk *c = i < old->len ? &old->c[i] : NULL;
+	struct fingerprint now;
+
+	if (!c || c->offset != at || c->size > q->have - q->used)
+		return false;
+	if (i + 1 == old->len && !(q->last && q->have - q->used == c->size))
+		return false;
+	chunk_bytes_print(q->buf + q->used, c->size, &now);
+	return memcmp(&now, &c->print, sizeof(now)) == 0;
+}
+
+/* Cuts and hashes all of it. */
+static int
+cut_file(struct reader *q, const struct chunk_list *old, bool want, EVP_MD_CTX *whole, struct chunk_list *l)
+{
+	size_t i = 0, n;
+	int rc;
+
+	for (;;) {
+		if (q->have - q->used < CHUNK_MAX && (rc = fill(q)) < 0)
+			return rc;
+		if (q->used == q->have)
+			return 0;
+		while (i < old->len && old->c[i].offset < l->size)
+			i++;
+		if (is_as_before(q, old, i, l->size)) {
+			n = old->c[i].size;
+			whole_add(whole, &old->c[i]);
+			keep_chunk(l, &old->c[i]);
+			l->size += n;
+		} else {
+			n = chunk_cut(q->buf + q->used, q->have - q->used, q->last);
+			add_chunk(l, whole, want, q->buf + q->used, n);
+		}
+		q->used += n;
+	}
+}
+
+static int
+hash_file(int fd, const struct chunk_list *old, bool want, struct chunk_list *out)
+{
+	struct reader q = { .fd = fd, .buf = malloc(BUFFER) };
+	EVP_MD_CTX *whole = whole_new();
+	struct chunk_list l = { 0 };
+	int rc = whole && q.buf ? cut_file(&q, old, want, whole, &l) : -ENOMEM;
+
 	if (rc == 0 && EVP_DigestFinal_ex(whole, l.hash.b, NULL) != 1)
 		rc = -EIO;
 	EVP_MD_CTX_free(whole);
-	free(buf);
+	free(q.buf);
 	if (rc < 0)
 		free(l.c);
 	else
 		*out = l;
 	return rc;
+}
+
+int
+chunk_file(int fd, bool want, struct chunk_list *out)
+{
+	static const struct chunk_list none;
+
+	return hash_file(fd, &none, want, out);
+}
+
+int
+chunk_file_again(int fd, const struct chunk_list *old, struct chunk_list *out)
+{
+	static const struct chunk_list none;
+
+	return hash_file(fd, old ? old : &none, true, out);
 }
 
 void

@@ -1,9 +1,9 @@
 /*
- * Content that is here: what is staged, and where equal content stands already.
+ * Content on its way in: what is staged, and where equal content stands already.
  *
  * staging/HASH is complete content; staging/HASH.part has come up to its length.
- * What is put in place from there is synced before the index says so.  Content
- * is shared by hash, and copied when more than one name waits for it.
+ * What is put in place from there is synced before the index says so.  Content is shared by hash, and
+ * copied when more than one name waits for it.
  */
 #include "config.h"
 
@@ -19,27 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "replication/chunk.h"
 #include "replication/content_impl.h"
 
 #define KEEP_DAYS 30
-
-void
-content_hex(const struct hash *h, char *out)
-{
-	for (size_t i = 0; i < sizeof(h->b); i++)
-		sprintf(out + 2 * i, "%02x", h->b[i]);
-}
-
-static int
-hash_of_hex(const char *hex, struct hash *h)
-{
-	if (strlen(hex) != 2 * sizeof(h->b) || strspn(hex, "0123456789abcdef") != 2 * sizeof(h->b))
-		return -EINVAL;
-	for (size_t i = 0; i < sizeof(h->b); i++)
-		sscanf(hex + 2 * i, "%2hhx", &h->b[i]);
-	return 0;
-}
+#define SWEEP_AGE_S 3600
+#define SWEEP_STEP 50
 
 /* ---- staged content ---- */
 
@@ -66,7 +50,7 @@ content_staged_add(struct replica *r, const struct hash *h)
 }
 
 int
-content_write_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
+content_write(int fd, const uint8_t *p, size_t len, uint64_t offset)
 {
 	while (len) {
 		ssize_t n = pwrite(fd, p, len, (off_t)offset);
@@ -85,7 +69,7 @@ content_write_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
 int
 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len)
 {
-	char name[80], part[90];
+	char name[LISTS_NAME_MAX], part[CONTENT_NAME_MAX];
 	struct hash got;
 	int fd, rc;
 
@@ -97,12 +81,12 @@ content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const
 		return -EBADMSG;
 	if (content_staged(r, h))
 		return 0;
-	content_hex(h, name);
+	lists_name(h, name);
 	snprintf(part, sizeof(part), "%s.part", name);
 	fd = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	rc = content_write_all(fd, p, len, 0);
+	rc = content_write(fd, p, len, 0);
 	close(fd);
 	if (rc == 0 && renameat(r->staging_fd, part, r->staging_fd, name) < 0)
 		rc = -errno;
@@ -131,7 +115,7 @@ open_link(int dirfd, const char *name, uint64_t *size)
 	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
 	int fd = n < 0 ? -1 : memfd_create("link", MFD_CLOEXEC);
 
-	if (fd >= 0 && content_write_all(fd, (const uint8_t *)target, (size_t)n, 0) < 0) {
+	if (fd >= 0 && content_write(fd, (const uint8_t *)target, (size_t)n, 0) < 0) {
 		close(fd);
 		return -1;
 	}
@@ -182,10 +166,10 @@ content_open(struct replica *r, const struct hash *h, uint64_t *size)
 {
 	struct finder q = { r, h, -1, 0 };
 	struct stat st;
-	char name[80];
+	char name[CONTENT_NAME_MAX];
 
 	if (content_staged(r, h)) {
-		content_hex(h, name);
+		lists_name(h, name);
 		q.fd = openat(r->staging_fd, name, O_RDONLY | O_CLOEXEC);
 		if (q.fd >= 0 && fstat(q.fd, &st) == 0) {
 			*size = (uint64_t)st.st_size;
@@ -223,7 +207,7 @@ copy_range(int from, int to, uint64_t size)
 		n = pread(from, buf, sizeof(buf), in);
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
-		if (content_write_all(to, buf, (size_t)n, (uint64_t)out) < 0)
+		if (content_write(to, buf, (size_t)n, (uint64_t)out) < 0)
 			return -ENOSPC;
 		in += n;
 		out += n;
@@ -231,17 +215,21 @@ copy_range(int from, int to, uint64_t size)
 	return 0;
 }
 
-/* Equal content from elsewhere in the store. */
-bool
-content_stage_from_here(struct replica *r, const struct hash *h)
+/* Equal content from elsewhere in the store; at most `max` bytes. */
+static bool
+stage_from_here(struct replica *r, const struct hash *h, uint64_t max)
 {
-	char name[80], part[90];
+	char name[LISTS_NAME_MAX], part[CONTENT_NAME_MAX];
 	uint64_t size;
 	int from = content_open(r, h, &size), to, rc;
 
+	if (from >= 0 && size > max) {
+		close(from);
+		return false;
+	}
 	if (from < 0)
 		return false;
-	content_hex(h, name);
+	lists_name(h, name);
 	snprintf(part, sizeof(part), "%s.copy", name);
 	to = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	rc = to < 0 ? -errno : copy_range(from, to, size);
@@ -261,7 +249,7 @@ content_stage_from_here(struct replica *r, const struct hash *h)
 void
 content_keep(struct replica *r, int dirfd, const char *name, const struct hash *h)
 {
-	char target[4097], hex[80], part[90];
+	char target[4097], hex[LISTS_NAME_MAX], part[CONTENT_NAME_MAX];
 	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
 	struct stat st;
 	int from, to;
@@ -277,7 +265,7 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 	}
 	if ((from = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
 		return;
-	content_hex(h, hex);
+	lists_name(h, hex);
 	snprintf(part, sizeof(part), "%s.copy", hex);
 	/* A copy: it may have other names, and programs that hold it open. */
 	to = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -291,17 +279,49 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 		close(to);
 }
 
+/* ---- what a register waits for ---- */
+
+/* Does the register show a file of that content already? */
+static bool
+stands_in(const struct reg *reg, const struct hash *h)
+{
+	for (uint32_t i = 0; i < reg->files_len; i++)
+		if (hash_compare(&reg->files[i].hash, h) == 0)
+			return true;
+	return false;
+}
+
+bool
+content_ready(struct replica *r, struct reg *reg, uint64_t from)
+{
+	uint64_t max = r->hasher ? LISTS_WORTH : UINT64_MAX;
+	bool ready = true;
+
+	for (uint32_t i = 0; i < reg->pending->len; i++) {
+		const struct version *v = &reg->pending->v[i];
+
+		if (stands_in(reg, &v->hash) || content_staged(r, &v->hash) || stage_from_here(r, &v->hash, max))
+			continue;
+		content_want_add(r, reg, v, from);
+		/* If it stands here, large, it is copied aside. */
+		if (v->size > LISTS_WORTH)
+			fetch_start(r, content_want(r, &v->hash));
+		ready = false;
+	}
+	return ready;
+}
+
 int
 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size)
 {
 	struct staged *s = content_staged(r, h);
-	char hex[80], target[4097];
+	char hex[CONTENT_NAME_MAX], target[4097];
 	ssize_t n;
 	int fd;
 
-	if (!s && !content_stage_from_here(r, h))
+	if (!s && !stage_from_here(r, h, UINT64_MAX))
 		return -ENOENT;
-	content_hex(h, hex);
+	lists_name(h, hex);
 	snprintf(name, size, "p-%" PRIx64, ++r->next_temp);
 	fd = openat(r->staging_fd, hex, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -332,18 +352,20 @@ clean_staged(void *arg, const char *name)
 	struct replica *r = arg;
 	struct stat st;
 	struct hash h;
-	char hex[80];
+	char hex[CONTENT_NAME_MAX];
 
 	for (const struct staged *s = r->staged; s; s = s->hh.next) {
-		content_hex(&s->hash, hex);
+		lists_name(&s->hash, hex);
 		if (strcmp(name, hex) == 0)
 			return;
 	}
 	/* What a link was cut off in goes on from there. */
-	if (strlen(name) == 64 + 5 && strcmp(name + 64, ".part") == 0)
+	if (strlen(name) == 64 + 5 && strcmp(name + 64, ".part") == 0 &&
+	    fstatat(r->staging_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    time(NULL) - st.st_mtim.tv_sec < KEEP_DAYS * INT64_C(86400))
 		return;
 	/* What was kept by content_keep stays for as long as the trash does. */
-	if (hash_of_hex(name, &h) == 0 && fstatat(r->staging_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (lists_hash(name, &h) == 0 && fstatat(r->staging_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    time(NULL) - st.st_ctim.tv_sec < KEEP_DAYS * INT64_C(86400)) {
 		content_staged_add(r, &h)->kept = true;
 		return;
@@ -359,12 +381,12 @@ void
 content_clean(struct replica *r)
 {
 	struct staged *s, *tmp;
-	char hex[80];
+	char hex[CONTENT_NAME_MAX];
 
 	HASH_ITER(hh, r->staged, s, tmp) {
 		if (s->kept)
 			continue;
-		content_hex(&s->hash, hex);
+		lists_name(&s->hash, hex);
 		unlinkat(r->staging_fd, hex, 0);
 		HASH_DEL(r->staged, s);
 		free(s);
@@ -395,13 +417,82 @@ content_load(struct replica *r)
 		if (!reg->pending)
 			continue;
 		for (uint32_t v = 0; v < reg->pending->len; v++) {
-			char name[80];
+			char name[CONTENT_NAME_MAX];
 
-			content_hex(&reg->pending->v[v].hash, name);
+			lists_name(&reg->pending->v[v].hash, name);
 			if (faccessat(r->staging_fd, name, F_OK, 0) == 0)
 				content_staged_add(r, &reg->pending->v[v].hash);
 		}
 		view_defer(r, reg);
 	}
 	trash_each_entry(r->staging_fd, clean_staged, r);
+}
+
+/* ---- lists of chunks ---- */
+
+static int
+found(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	(void)dir_num;
+	(void)name;
+	(void)seq;
+	*(bool *)arg = true;
+	return 1;
+}
+
+static void
+sweep_one(struct replica *r, const char *name)
+{
+	bool used = false;
+	struct stat st;
+	struct hash h;
+
+	if (fstatat(r->chunks_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
+	    time(NULL) - st.st_mtim.tv_sec < SWEEP_AGE_S)
+		return;
+	if (lists_hash(name, &h) == 0) {
+		index_regs_with_content(r->x, &h, found, &used);
+		if (used || content_want(r, &h) || content_staged(r, &h) || recycle_has(r, &h))
+			return;
+	}
+	unlinkat(r->chunks_fd, name, 0);
+}
+
+void
+content_sweep(struct replica *r)
+{
+	struct dirent *de = NULL;
+	int fd;
+
+	if (!r->sweep) {
+		fd = openat(r->chunks_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r->sweep = fd >= 0 ? fdopendir(fd) : NULL;
+		if (!r->sweep && fd >= 0)
+			close(fd);
+	}
+	for (int i = 0; i < SWEEP_STEP && r->sweep && (de = readdir(r->sweep)); i++)
+		sweep_one(r, de->d_name);
+	if (de)
+		return;
+	if (r->sweep)
+		closedir(r->sweep);
+	r->sweep = NULL;
+	r->sweep_due = false;
+}
+
+void
+content_free(struct replica *r)
+{
+	struct staged *s, *stmp;
+	struct want *w, *wtmp;
+
+	HASH_ITER(hh, r->wants, w, wtmp)
+		content_want_free(r, w);
+	HASH_ITER(hh, r->staged, s, stmp) {
+		HASH_DEL(r->staged, s);
+		free(s);
+	}
+	if (r->sweep)
+		closedir(r->sweep);
+	recycle_free(r);
 }

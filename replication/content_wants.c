@@ -1,6 +1,7 @@
 /*
- * Content that is not here: who waits for it, whom it is asked of, and what
- * comes of that.
+ * Content that is not here: who waits for it, whom it is asked of, what came.
+ * Small ones come whole, from where a broken link left them; large ones by
+ * chunks (fetch.c).
  */
 #include "config.h"
 
@@ -8,21 +9,40 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "replication/chunk.h"
 #include "replication/content_impl.h"
 
 #define WANTS_PER_LINK 64
+#define FETCHES_PER_LINK 4
 
-static struct want *
-want_find(struct replica *r, const struct hash *h)
+/* ---- the table ---- */
+
+struct want *
+content_want(struct replica *r, const struct hash *h)
 {
 	struct want *w;
 
 	HASH_FIND(hh, r->wants, h, sizeof(*h), w);
 	return w;
+}
+
+struct want *
+content_want_by_id(struct replica *r, uint64_t id, const struct link *l)
+{
+	struct want *w;
+
+	HASH_FIND(hh_id, r->wants_by_id, &id, sizeof(id), w);
+	return w && w->link == l ? w : NULL;
+}
+
+static void
+part_name(const struct hash *h, char *out)
+{
+	lists_name(h, out);
+	strcat(out, ".part");
 }
 
 static void
@@ -35,11 +55,11 @@ add_waiter(struct want *w, const struct reg *reg)
 	w->waiters[w->waiters_len++] = (struct waiter){ reg->dir->num, mem_str(reg_name(reg)) };
 }
 
-static void
-want_add(struct replica *r, const struct reg *reg, const struct version *v, uint64_t from)
+void
+content_want_add(struct replica *r, const struct reg *reg, const struct version *v, uint64_t from)
 {
-	struct want *w = want_find(r, &v->hash);
-	char name[80], part[90];
+	struct want *w = content_want(r, &v->hash);
+	char part[CONTENT_NAME_MAX];
 	struct stat st;
 
 	if (!w) {
@@ -47,9 +67,9 @@ want_add(struct replica *r, const struct reg *reg, const struct version *v, uint
 		w->hash = v->hash;
 		w->size = v->size;
 		w->fd = -1;
-		content_hex(&v->hash, name);
-		snprintf(part, sizeof(part), "%s.part", name);
-		if (fstatat(r->staging_fd, part, &st, 0) == 0)
+		part_name(&v->hash, part);
+		/* What came by chunks has holes: its length says nothing. */
+		if (w->size <= CONTENT_WHOLE_MAX && fstatat(r->staging_fd, part, &st, 0) == 0)
 			w->have = (uint64_t)st.st_size;
 		HASH_ADD(hh, r->wants, hash, sizeof(w->hash), w);
 		r->wants_sorted = false;
@@ -62,21 +82,27 @@ want_add(struct replica *r, const struct reg *reg, const struct version *v, uint
 	}
 }
 
-/* It came, or will not. */
-static void
-release(struct want *w)
+void
+content_release(struct replica *r, struct want *w)
 {
 	if (w->link)
-		link_released(w->link);
-	w->link = NULL;
-}
-
-static void
-want_free(struct replica *r, struct want *w)
-{
-	release(w);
+		link_released(w->link, w);
+	if (w->id)
+		HASH_DELETE(hh_id, r->wants_by_id, w);
+	w->id = 0;
 	if (w->fd >= 0)
 		close(w->fd);
+	w->fd = -1;
+	if (w->fetch)
+		fetch_stop(r, w);
+}
+
+void
+content_want_free(struct replica *r, struct want *w)
+{
+	content_release(r, w);
+	if (w->fetch)
+		fetch_drop(r, w);
 	for (size_t i = 0; i < w->waiters_len; i++)
 		free(w->waiters[i].name);
 	free(w->waiters);
@@ -87,7 +113,7 @@ want_free(struct replica *r, struct want *w)
 void
 content_fetch(struct replica *r, const struct reg *reg, const struct version *v)
 {
-	want_add(r, reg, v, v->dot.id);
+	content_want_add(r, reg, v, v->dot.id);
 }
 
 /* Those who waited may show now, if they wait for nothing else. */
@@ -105,41 +131,16 @@ wake_waiters(struct replica *r, struct want *w)
 	}
 }
 
-/* Does the register show a file of that content already? */
-static bool
-stands_in(const struct reg *reg, const struct hash *h)
+/* ---- what came ---- */
+
+void
+content_settle(struct replica *r, struct want *w, int rc)
 {
-	for (uint32_t i = 0; i < reg->files_len; i++)
-		if (hash_compare(&reg->files[i].hash, h) == 0)
-			return true;
-	return false;
-}
-
-bool
-content_ready(struct replica *r, struct reg *reg, uint64_t from)
-{
-	bool ready = true;
-
-	for (uint32_t i = 0; i < reg->pending->len; i++) {
-		const struct version *v = &reg->pending->v[i];
-
-		if (stands_in(reg, &v->hash) || content_staged(r, &v->hash) || content_stage_from_here(r, &v->hash))
-			continue;
-		want_add(r, reg, v, from);
-		ready = false;
-	}
-	return ready;
-}
-
-/* It has all come: rc says whether it is what was announced. */
-static void
-settle_want(struct replica *r, struct want *w, int rc)
-{
-	char name[80], part[90];
+	char name[CONTENT_NAME_MAX], part[CONTENT_NAME_MAX];
 	struct hash h = w->hash;
 
-	content_hex(&h, name);
-	snprintf(part, sizeof(part), "%s.part", name);
+	lists_name(&h, name);
+	part_name(&h, part);
 	w->checking = false;
 	if (rc == 0 && renameat(r->staging_fd, part, r->staging_fd, name) < 0)
 		rc = -errno;
@@ -147,21 +148,23 @@ settle_want(struct replica *r, struct want *w, int rc)
 		log_warn("content that came is not what was announced (%s): fetched again", strerror(-rc));
 		unlinkat(r->staging_fd, part, 0);
 		content_failed(r, w);
+		if (w->fetch)
+			fetch_drop(r, w);
 		w->have = 0;
 		return;
 	}
 	content_staged_add(r, &h);
 	wake_waiters(r, w);
-	want_free(r, w);
+	content_want_free(r, w);
 }
 
 static void
 checked(struct replica *r, struct hash_job *j)
 {
-	struct want *w = want_find(r, &j->expected);
+	struct want *w = content_want(r, &j->expected);
 
 	if (w && w->checking)
-		settle_want(r, w, j->rc < 0 ? j->rc : hash_compare(&j->hash, &j->expected) == 0 ? 0 : -EBADMSG);
+		content_settle(r, w, j->rc < 0 ? j->rc : hash_compare(&j->hash, &j->expected) == 0 ? 0 : -EBADMSG);
 }
 
 static bool
@@ -183,7 +186,6 @@ complete(struct replica *r, struct want *w)
 	struct chunk_list l;
 	int rc;
 
-	release(w);
 	if (r->hasher && w->have > HASHER_WORTH) {
 		struct hash_job *j = mem_alloc(sizeof(*j));
 
@@ -191,45 +193,63 @@ complete(struct replica *r, struct want *w)
 		w->fd = -1;
 		j->sync = true;
 		j->done = checked;
+		j->lists_fd = r->chunks_fd;
 		j->expected = w->hash;
 		w->checking = true;
-		hasher_add(r, j);
+		content_release(r, w);
+		hasher_add_exchange(r, j);
 		return;
 	}
-	rc = fdatasync(w->fd) < 0 ? -errno : chunk_file(w->fd, false, &l);
+	rc = chunk_file(w->fd, false, &l);
 	if (rc == 0 && hash_compare(&l.hash, &w->hash) != 0 && !is_link(w->fd, &w->hash))
 		rc = -EBADMSG;
-	settle_want(r, w, rc);
+	content_settle(r, w, rc);
+}
+
+void
+content_unwritable(struct replica *r, struct want *w, int rc)
+{
+	if (rc == -ENOSPC || rc == -EDQUOT) {
+		if (!r->receiver_full)
+			log_err("no room for what peers send: it goes on when there is");
+		r->receiver_full = true;
+		w->full = true;
+		r->retry_wants_ms = replica_now_ms() + 2000;
+	}
+	if (w->link)
+		link_unwant(w->link, w);
+	content_failed(r, w);
 }
 
 void
 content_received(struct replica *r, struct want *w, uint64_t offset, const void *p, size_t len, bool last)
 {
-	char name[80], part[90];
+	char part[CONTENT_NAME_MAX];
 	int rc = 0;
 
+	link_arrived(w->link, w, len);
+	if (w->fetch && w->fetch->outlined) {
+		fetch_got_data(r, w, offset, p, len);
+		return;
+	}
+	if (w->fetch) {
+		/* A peer that does not know of outlines sends all of it. */
+		fetch_drop(r, w);
+		w->whole = true;
+		w->have = 0;
+	}
 	if (w->fd < 0) {
-		content_hex(&w->hash, name);
-		snprintf(part, sizeof(part), "%s.part", name);
-		w->fd = openat(r->staging_fd, part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		part_name(&w->hash, part);
+		w->fd = openat(r->staging_fd, part, O_RDWR | O_CREAT | (offset ? 0 : O_TRUNC) | O_CLOEXEC, 0600);
 		if (w->fd < 0)
 			rc = -errno;
 	}
 	if (rc == 0 && offset != w->have)
 		rc = -EBADMSG;
 	if (rc == 0)
-		rc = content_write_all(w->fd, p, len, offset);
+		rc = content_write(w->fd, p, len, offset);
 	if (rc < 0) {
-		if (rc == -ENOSPC || rc == -EDQUOT) {
-			if (!r->receiver_full)
-				log_err("no room for what peers send: it goes on when there is");
-			r->receiver_full = true;
-			w->full = true;
-			r->retry_wants_ms = replica_now_ms() + 2000;
-		}
-		if (w->link)
-			link_unwant(w->link, w);
-		content_failed(r, w);
+		content_unwritable(r, w, rc);
 		return;
 	}
 	w->have += len;
@@ -240,90 +260,8 @@ content_received(struct replica *r, struct want *w, uint64_t offset, const void 
 void
 content_failed(struct replica *r, struct want *w)
 {
-	(void)r;
-	if (w->fd >= 0)
-		close(w->fd);
-	w->fd = -1;
-	release(w);
+	content_release(r, w);
 	w->failed = true;
-}
-
-void
-content_drop_link(struct replica *r, struct link *l)
-{
-	struct want *w, *tmp;
-
-	HASH_ITER(hh, r->wants, w, tmp)
-		if (w->link == l) {
-			if (w->fd >= 0)
-				close(w->fd);
-			w->fd = -1;
-			release(w);
-		}
-}
-
-static int
-by_size(struct want *a, struct want *b)
-{
-	return (a->size > b->size) - (a->size < b->size);
-}
-
-static bool
-may_ask(const struct peer *p)
-{
-	return p->link && link_is_up(p->link) && link_wanted(p->link) < WANTS_PER_LINK;
-}
-
-/* Of the peer that told of it, and if that has it no more, of the others in turn. */
-static void
-ask_someone(struct want *w, struct peer *peers)
-{
-	unsigned skip = w->refused;
-
-	for (int others = 0; others <= 1; others++)
-		for (struct peer *p = peers; p; p = p->next) {
-			if (!p->link || !link_is_up(p->link) || (link_peer_id(p->link) != w->from) != others)
-				continue;
-			if (skip) {
-				skip--;
-				continue;
-			}
-			if (may_ask(p) && link_want(p->link, w)) {
-				w->link = p->link;
-				return;
-			}
-			if (!others)
-				return;		/* when its turn comes */
-		}
-}
-
-/*
- * Asks for what is wanted, small ones first; of each peer only so much at once,
- * so that one that is slow does not take the turn of the others.
- */
-void
-content_request(struct replica *r)
-{
-	struct want *w, *tmp;
-	bool room = false;
-
-	for (struct peer *p = r->peers; p && !room; p = p->next)
-		room = may_ask(p);
-	if (!r->wants || !room)
-		return;
-	if (!r->wants_sorted)
-		HASH_SORT(r->wants, by_size);
-	r->wants_sorted = true;
-	HASH_ITER(hh, r->wants, w, tmp) {
-		if (w->link || w->failed || w->checking)
-			continue;
-		ask_someone(w, r->peers);
-		room = false;
-		for (struct peer *p = r->peers; p && !room; p = p->next)
-			room = may_ask(p);
-		if (!room)
-			return;
-	}
 }
 
 /* The peer that was asked does not have it: the next one is. */
@@ -341,9 +279,117 @@ content_refused(struct replica *r, struct want *w)
 		w->refused = 0;
 }
 
-/* Does any register that asked for it still need it? */
+void
+content_drop_link(struct replica *r, struct link *l)
+{
+	struct want *w, *tmp;
+
+	HASH_ITER(hh, r->wants, w, tmp)
+		if (w->link == l)
+			content_release(r, w);
+}
+
+/* ---- asking ---- */
+
+static int
+by_size(struct want *a, struct want *b)
+{
+	return (a->size > b->size) - (a->size < b->size);
+}
+
 static bool
-still_wanted(struct replica *r, const struct want *w)
+comes_by_chunks(const struct want *w)
+{
+	return w->size > CONTENT_WHOLE_MAX && w->size <= (uint64_t)OUTLINE_CHUNKS_MAX * CHUNK_MIN && !w->whole;
+}
+
+static bool
+may_ask(const struct peer *p)
+{
+	return p->link && link_is_up(p->link) && link_wanted(p->link) < WANTS_PER_LINK && link_room(p->link);
+}
+
+/* Only a few large ones of one peer at a time. */
+static bool
+is_fetching(const struct replica *r, const struct link *l)
+{
+	unsigned n = 0;
+
+	for (const struct fetch *f = r->fetches; f; f = f->next)
+		n += f->w && f->w->link == l;
+	return n >= FETCHES_PER_LINK;
+}
+
+static void
+ask(struct replica *r, struct want *w, struct link *l)
+{
+	link_taken_on(l, w);
+	if (comes_by_chunks(w))
+		fetch_start(r, w);
+	else if (link_want(l, w, LINK_WANT_WHOLE))
+		link_asked(l, w, w->size > w->have ? w->size - w->have : 0);
+}
+
+/* Of the peer that told of it, and if that has it no more, of the others in turn. */
+static void
+ask_someone(struct replica *r, struct want *w)
+{
+	unsigned skip = w->refused;
+
+	for (int others = 0; others <= 1; others++)
+		for (struct peer *p = r->peers; p; p = p->next) {
+			if (!p->link || !link_is_up(p->link) || (link_peer_id(p->link) != w->from) != others)
+				continue;
+			if (skip) {
+				skip--;
+				continue;
+			}
+			if (may_ask(p) && !(comes_by_chunks(w) && is_fetching(r, p->link))) {
+				ask(r, w, p->link);
+				return;
+			}
+			if (!others)
+				return;		/* when its turn comes */
+		}
+}
+
+static bool
+has_room(const struct replica *r)
+{
+	for (const struct peer *p = r->peers; p; p = p->next)
+		if (may_ask(p))
+			return true;
+	return false;
+}
+
+/*
+ * Asks for what is wanted, small ones first; of each peer only so much at once,
+ * so that one that is slow does not take the turn of the others.
+ */
+void
+content_request(struct replica *r)
+{
+	struct want *w, *tmp;
+
+	if (!r->wants || !has_room(r))
+		return;
+	if (!r->wants_sorted)
+		HASH_SORT(r->wants, by_size);
+	r->wants_sorted = true;
+	HASH_ITER(hh, r->wants, w, tmp) {
+		if (w->link && w->fetch)
+			fetch_more(r, w);
+		else if (!w->link && !w->failed && !w->checking)
+			ask_someone(r, w);
+		if (!has_room(r))
+			return;
+	}
+}
+
+/* ---- what is not needed any more ---- */
+
+bool
+content_still_wanted(struct replica *r, const struct want *w)
 {
 	for (size_t i = 0; i < w->waiters_len; i++) {
 		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
@@ -363,12 +409,12 @@ content_retry(struct replica *r, bool all)
 	HASH_ITER(hh, r->wants, w, tmp) {
 		if (!w->failed)
 			continue;
-		if (!still_wanted(r, w)) {
+		if (!content_still_wanted(r, w)) {
 			/* Newer content took its place; what names still show of
 			 * it, and have not, they ask for again. */
 			if (all)
 				wake_waiters(r, w);
-			want_free(r, w);
+			content_want_free(r, w);
 		} else if (all) {
 			w->failed = w->full = false;
 		}

@@ -1,5 +1,5 @@
 /*
- * The thread that hashes large files.
+ * The threads that hash large files.
  */
 #include "config.h"
 
@@ -13,7 +13,7 @@
 
 #include <utlist.h>
 
-#include "replication/chunk.h"
+#include "replication/lists.h"
 #include "replication/replica_impl.h"
 
 #define NICE 10
@@ -24,34 +24,49 @@ struct waiting {
 	void *arg;
 };
 
-struct hasher {
+struct lane {
+	struct replica *r;
 	pthread_t thread;
 	pthread_mutex_t lock;	/* jobs, stop */
 	pthread_cond_t more;
 	struct hash_job *jobs;
 	bool stop;
+};
+
+struct hasher {
+	struct lane local, exchange;
 
 	/* The replica's thread only. */
-	unsigned under_way;
+	unsigned under_way;	/* in `local` */
 	struct waiting *waiting;
 };
 
 static void
 job_free(struct hash_job *j)
 {
-	close(j->fd);
+	if (j->release)
+		j->release(j);
+	if (j->fd >= 0)
+		close(j->fd);
 	free(j->name);
 	free(j);
+}
+
+static void
+finished_exchange(struct replica *r, void *arg)
+{
+	struct hash_job *j = arg;
+
+	j->done(r, j);
+	job_free(j);
 }
 
 static void
 finished(struct replica *r, void *arg)
 {
 	struct hasher *h = r->hasher;
-	struct hash_job *j = arg;
 
-	j->done(r, j);
-	job_free(j);
+	finished_exchange(r, arg);
 	h->under_way--;
 	while (!h->under_way && h->waiting) {
 		struct waiting *w = h->waiting;
@@ -69,29 +84,46 @@ same_content(const struct stat *a, const struct stat *b)
 	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+static int
+hash_file(const struct hash_job *j, struct chunk_list *out)
+{
+	struct chunk_list old = { 0 };
+	int rc;
+
+	if (j->lists_fd < 0)
+		return chunk_file(j->fd, false, out);
+	if (j->has_before && lists_load(j->lists_fd, &j->before, &old) < 0)
+		old = (struct chunk_list){ 0 };
+	rc = chunk_file_again(j->fd, &old, out);
+	chunk_list_fini(&old);
+	return rc;
+}
+
 static void
 run_job(struct hash_job *j)
 {
-	struct chunk_list l;
+	struct chunk_list l = { 0 };
 	struct stat before;
 
 	j->rc = j->sync && fdatasync(j->fd) < 0 ? -errno : 0;
 	if (j->rc == 0 && fstat(j->fd, &before) < 0)
 		j->rc = -errno;
 	if (j->rc == 0)
-		j->rc = chunk_file(j->fd, false, &l);
+		j->rc = hash_file(j, &l);
 	if (j->rc < 0)
 		return;
 	j->hash = l.hash;
 	if (fstat(j->fd, &j->st) < 0 || !same_content(&before, &j->st))
 		j->st.st_ino = 0;
+	else if (j->lists_fd >= 0 && l.size > LISTS_WORTH)
+		lists_save(j->lists_fd, &l);
+	chunk_list_fini(&l);
 }
 
 static void *
 thread_main(void *arg)
 {
-	struct replica *r = arg;
-	struct hasher *h = r->hasher;
+	struct lane *h = arg;
 	struct hash_job *j;
 
 	/* On Linux this is the thread's own priority. */
@@ -105,12 +137,46 @@ thread_main(void *arg)
 		j = h->jobs;
 		LL_DELETE(h->jobs, j);
 		pthread_mutex_unlock(&h->lock);
-		run_job(j);
-		replica_call(r, finished, j);
+		(j->run ? j->run : run_job)(j);
+		replica_call(h->r, h == &h->r->hasher->local ? finished : finished_exchange, j);
 		pthread_mutex_lock(&h->lock);
 	}
 	pthread_mutex_unlock(&h->lock);
 	return NULL;
+}
+
+static int
+lane_start(struct replica *r, struct lane *h)
+{
+	h->r = r;
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_cond_init(&h->more, NULL);
+	return -pthread_create(&h->thread, NULL, thread_main, h);
+}
+
+static void
+lane_stop(struct lane *h)
+{
+	pthread_mutex_lock(&h->lock);
+	h->stop = true;
+	pthread_cond_signal(&h->more);
+	pthread_mutex_unlock(&h->lock);
+	pthread_join(h->thread, NULL);
+}
+
+static void
+lane_free(struct lane *h, void (*drop)(struct replica *r, struct hash_job *j))
+{
+	while (h->jobs) {
+		struct hash_job *j = h->jobs;
+
+		LL_DELETE(h->jobs, j);
+		if (drop)
+			drop(h->r, j);
+		job_free(j);
+	}
+	pthread_mutex_destroy(&h->lock);
+	pthread_cond_destroy(&h->more);
 }
 
 int
@@ -119,27 +185,26 @@ hasher_start(struct replica *r)
 	struct hasher *h = mem_alloc(sizeof(*h));
 	int rc;
 
-	pthread_mutex_init(&h->lock, NULL);
-	pthread_cond_init(&h->more, NULL);
 	r->hasher = h;
-	rc = pthread_create(&h->thread, NULL, thread_main, r);
-	if (rc != 0) {
-		r->hasher = NULL;
-		free(h);
+	if ((rc = lane_start(r, &h->local)) < 0)
+		goto err;
+	if ((rc = lane_start(r, &h->exchange)) < 0) {
+		lane_stop(&h->local);
+		goto err;
 	}
-	return -rc;
+	return 0;
+
+err:
+	r->hasher = NULL;
+	free(h);
+	return rc;
 }
 
 void
 hasher_stop(struct replica *r)
 {
-	struct hasher *h = r->hasher;
-
-	pthread_mutex_lock(&h->lock);
-	h->stop = true;
-	pthread_cond_signal(&h->more);
-	pthread_mutex_unlock(&h->lock);
-	pthread_join(h->thread, NULL);
+	lane_stop(&r->hasher->local);
+	lane_stop(&r->hasher->exchange);
 }
 
 void
@@ -148,34 +213,37 @@ hasher_free(struct replica *r, void (*drop)(struct replica *r, struct hash_job *
 	struct hasher *h = r->hasher;
 
 	r->hasher = NULL;
-	while (h->jobs) {
-		struct hash_job *j = h->jobs;
-
-		LL_DELETE(h->jobs, j);
-		drop(r, j);
-		job_free(j);
-	}
+	lane_free(&h->local, drop);
+	lane_free(&h->exchange, NULL);
 	while (h->waiting) {
 		struct waiting *w = h->waiting;
 
 		LL_DELETE(h->waiting, w);
 		free(w);
 	}
-	pthread_mutex_destroy(&h->lock);
-	pthread_cond_destroy(&h->more);
 	free(h);
+}
+
+static void
+lane_add(struct lane *h, struct hash_job *j)
+{
+	pthread_mutex_lock(&h->lock);
+	LL_APPEND(h->jobs, j);
+	pthread_cond_signal(&h->more);
+	pthread_mutex_unlock(&h->lock);
 }
 
 void
 hasher_add(struct replica *r, struct hash_job *j)
 {
-	struct hasher *h = r->hasher;
+	r->hasher->under_way++;
+	lane_add(&r->hasher->local, j);
+}
 
-	h->under_way++;
-	pthread_mutex_lock(&h->lock);
-	LL_APPEND(h->jobs, j);
-	pthread_cond_signal(&h->more);
-	pthread_mutex_unlock(&h->lock);
+void
+hasher_add_exchange(struct replica *r, struct hash_job *j)
+{
+	lane_add(&r->hasher->exchange, j);
 }
 
 bool

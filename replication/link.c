@@ -20,6 +20,7 @@
 
 #include <utlist.h>
 
+#include "replication/content_impl.h"
 #include "replication/link_impl.h"
 
 int
@@ -218,6 +219,31 @@ join_set(struct link *l, const Sibfs__Wire__Hello *m)
 	return 1;
 }
 
+static void
+get_ping(struct link *l, Frame *f)
+{
+	int64_t ms = replica_now_ms() - l->pinged_ms + 1;
+
+	if (!f->ping->answer) {
+		f->ping->answer = true;
+		link_send_frame(l, f, false);
+	} else if (!l->rtt_ms || ms < l->rtt_ms) {
+		l->rtt_ms = ms;
+	}
+}
+
+static void
+ping(struct link *l, int64_t now_ms)
+{
+	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
+	FRAME(f, PING, &m);
+
+	l->pinged_ms = now_ms;
+	f.ping = &m;
+	link_send_frame(l, &f, false);
+	link_pump(l);
+}
+
 static int
 get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 {
@@ -272,6 +298,7 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 	l->peer->since_s = (int64_t)time(NULL);
 	l->peer->error[0] = '\0';
 	log_info("%s: connected", l->peer->name);
+	ping(l, replica_now_ms());
 	subscribe_unless_paused(l);
 	for (struct want *w = r->wants; w; w = w->hh.next)
 		w->failed = false;
@@ -300,11 +327,22 @@ get_ack(struct link *l, const Sibfs__Wire__Ack *m)
 static void
 get_data(struct link *l, const Sibfs__Wire__Data *m)
 {
-	struct want *w = link_want_by_id(l, m->id);
+	struct want *w = content_want_by_id(l->r, m->id, l);
 
 	if (!w)
 		return;
 	content_received(l->r, w, m->offset, m->bytes.data, m->bytes.len, m->last);
+}
+
+static void
+get_gone(struct link *l, const Sibfs__Wire__Gone *m)
+{
+	struct want *w = content_want_by_id(l->r, m->id, l);
+
+	if (w)
+		content_refused(l->r, w);
+	content_retry(l->r, false);
+	link_check_round(l);
 }
 
 static int
@@ -359,11 +397,16 @@ dispatch(struct link *l, Frame **fp)
 		link_get_stop(l, f->stop);
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_GONE:
-		if (link_want_by_id(l, f->gone->id))
-			content_refused(l->r, link_want_by_id(l, f->gone->id));
-		content_retry(l->r, false);
-		link_check_round(l);
+		get_gone(l, f->gone);
 		return 0;
+	case SIBFS__WIRE__FRAME__WHAT_OUTLINE:
+		return link_get_outline(l, f->outline);
+	case SIBFS__WIRE__FRAME__WHAT_DETAILS:
+		return link_get_details(l, f->details);
+	case SIBFS__WIRE__FRAME__WHAT_CHUNKS:
+		return link_get_chunks(l, f->chunks);
+	case SIBFS__WIRE__FRAME__WHAT_FETCH:
+		return link_get_fetch(l, f->fetch);
 	case SIBFS__WIRE__FRAME__WHAT_ROUND:
 		return get_round(l, f->round);
 	case SIBFS__WIRE__FRAME__WHAT_ROUND_DONE:
@@ -373,10 +416,7 @@ dispatch(struct link *l, Frame **fp)
 		link_close(l, strcmp(f->bye->why, ALREADY) == 0 ? "connecting" : "refused", f->bye->why);
 		return 0;
 	case SIBFS__WIRE__FRAME__WHAT_PING:
-		if (!f->ping->answer) {
-			f->ping->answer = true;
-			link_send_frame(l, f, false);
-		}
+		get_ping(l, f);
 		return 0;
 	default:
 		return 0;		/* of a later version: not for us */
@@ -471,6 +511,8 @@ flush_out(struct link *l)
 			return;
 		}
 		throttle_used(&l->out_limit, (size_t)n);
+		if (l->peer)
+			l->peer->sent_bytes += (uint64_t)n;
 		bytes_drop(&l->out, (size_t)n);
 	}
 }
@@ -535,6 +577,8 @@ link_ready(struct link *l, short revents)
 			throttle_used(&l->in_limit, (size_t)n);
 			l->heard_ms = replica_now_ms();
 			l->answer_by_ms = 0;
+			if (l->peer)
+				l->peer->received_bytes += (uint64_t)n;
 			bytes_add(&l->in, buf, (size_t)n);
 			read_frames(l);
 		} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -546,18 +590,6 @@ link_ready(struct link *l, short revents)
 	link_pump(l);
 	if (l->closing)
 		link_free(l);
-}
-
-static void
-ping(struct link *l, int64_t now_ms)
-{
-	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
-	FRAME(f, PING, &m);
-
-	l->pinged_ms = now_ms;
-	f.ping = &m;
-	link_send_frame(l, &f, false);
-	link_pump(l);
 }
 
 void

@@ -1,5 +1,6 @@
 /*
- * Content over a link: asking for it, and serving what the peer asks for.
+ * Content over a link: asking for it, and serving what the peer asks for, whole
+ * or by chunks.
  */
 #include "config.h"
 
@@ -7,11 +8,180 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <utlist.h>
 
+#include "replication/content_impl.h"
 #include "replication/link_impl.h"
+
+/* ---- what may be on its way to us at a time ---- */
+
+#define ROOM_MIN (256u << 10)
+#define ROOM_MAX (2u << 20)
+#define ROOM_MS 250		/* so much of what the link carries */
+#define RATE_MS 200
+
+/*
+ * Whatever is on its way is ahead of news, and lost when the link breaks: as
+ * little as keeps the link busy.
+ */
+static uint64_t
+room_max(const struct link *l)
+{
+	uint64_t rate = l->rate, far = rate * (uint64_t)l->rtt_ms / 500, most = far > ROOM_MAX ? far : ROOM_MAX;
+	uint64_t room = rate * ROOM_MS / 1000;
+
+	if (!rate)
+		return ROOM_MAX / 2;
+	return room < ROOM_MIN ? ROOM_MIN : room > most ? most : room;
+}
+
+uint64_t
+link_room(const struct link *l)
+{
+	uint64_t max = room_max(l);
+
+	return max > l->in_flight ? max - l->in_flight : 0;
+}
+
+void
+link_asked(struct link *l, struct want *w, uint64_t bytes)
+{
+	if (!l->in_flight) {
+		l->rate_from_ms = replica_now_ms();
+		l->rate_bytes = 0;
+	}
+	l->in_flight += bytes;
+	w->asked += bytes;
+}
+
+/* What came, over the time in which something was to come. */
+static void
+measure(struct link *l, uint64_t bytes)
+{
+	int64_t now = replica_now_ms(), ms = now - l->rate_from_ms;
+
+	l->rate_bytes += bytes;
+	if (ms < RATE_MS)
+		return;
+	l->rate = l->rate_bytes * 1000 / (uint64_t)ms;
+	l->rate_from_ms = now;
+	l->rate_bytes = 0;
+}
+
+void
+link_arrived(struct link *l, struct want *w, uint64_t bytes)
+{
+	uint64_t n = bytes < w->asked ? bytes : w->asked;
+
+	measure(l, bytes);
+	w->asked -= n;
+	l->in_flight -= n;
+}
+
+unsigned
+link_wanted(const struct link *l)
+{
+	return l->wanted;
+}
+
+void
+link_taken_on(struct link *l, struct want *w)
+{
+	w->link = l;
+	l->wanted++;
+}
+
+void
+link_released(struct link *l, struct want *w)
+{
+	l->wanted--;
+	w->link = NULL;
+	l->in_flight -= w->asked;
+	w->asked = 0;
+}
+
+/* ---- asking ---- */
+
+bool
+link_want(struct link *l, struct want *w, enum link_want by)
+{
+	static const Sibfs__Wire__Want__By words[] = {
+		[LINK_WANT_WHOLE] = SIBFS__WIRE__WANT__BY__WHOLE,
+		[LINK_WANT_OUTLINE] = SIBFS__WIRE__WANT__BY__OUTLINE,
+		[LINK_WANT_RANGES] = SIBFS__WIRE__WANT__BY__RANGES,
+	};
+	Sibfs__Wire__Want m = SIBFS__WIRE__WANT__INIT;
+	FRAME(f, WANT, &m);
+
+	f.want = &m;
+	/* A number of its own: what still comes for an earlier asking is not this. */
+	if (w->id)
+		HASH_DELETE(hh_id, l->r->wants_by_id, w);
+	w->id = ++l->r->next_want;
+	HASH_ADD(hh_id, l->r->wants_by_id, id, sizeof(w->id), w);
+	m.id = w->id;
+	m.hash = (ProtobufCBinaryData){ sizeof(w->hash.b), w->hash.b };
+	m.size = w->size;
+	m.offset = by == LINK_WANT_WHOLE ? w->have : 0;
+	m.by = words[by];
+	link_send_frame(l, &f, false);
+	return !l->closing;
+}
+
+void
+link_ask_details(struct link *l, const struct want *w, const uint32_t *groups, size_t n)
+{
+	Sibfs__Wire__Details m = SIBFS__WIRE__DETAILS__INIT;
+	FRAME(f, DETAILS, &m);
+
+	f.details = &m;
+	m.id = w->id;
+	m.groups = (uint32_t *)(uintptr_t)groups;
+	m.n_groups = n;
+	link_send_frame(l, &f, false);
+}
+
+void
+link_ask_ranges(struct link *l, const struct want *w, const uint64_t *offsets, const uint32_t *sizes, size_t n)
+{
+	Sibfs__Wire__Fetch m = SIBFS__WIRE__FETCH__INIT;
+	FRAME(f, FETCH, &m);
+
+	f.fetch = &m;
+	m.id = w->id;
+	m.offsets = (uint64_t *)(uintptr_t)offsets;
+	m.n_offsets = n;
+	m.sizes = (uint32_t *)(uintptr_t)sizes;
+	m.n_sizes = n;
+	link_send_frame(l, &f, false);
+}
+
+void
+link_unwant(struct link *l, const struct want *w)
+{
+	Sibfs__Wire__Stop m = SIBFS__WIRE__STOP__INIT;
+	FRAME(f, STOP, &m);
+
+	f.stop = &m;
+	m.id = w->id;
+	link_send_frame(l, &f, false);
+}
+
+/* ---- serving ---- */
+
+static void
+send_gone(struct link *l, uint64_t id)
+{
+	Sibfs__Wire__Gone gone = SIBFS__WIRE__GONE__INIT;
+	FRAME(f, GONE, &gone);
+
+	f.gone = &gone;
+	gone.id = id;
+	link_send_frame(l, &f, false);
+}
 
 int
 link_get_want(struct link *l, const Sibfs__Wire__Want *m)
@@ -26,22 +196,25 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 	memcpy(h.b, m->hash.data, sizeof(h.b));
 	fd = content_open(l->r, &h, &size);
 	if (fd < 0 || m->offset > size) {
-		Sibfs__Wire__Gone gone = SIBFS__WIRE__GONE__INIT;
-		FRAME(f, GONE, &gone);
-
 		if (fd >= 0)
 			close(fd);
-		f.gone = &gone;
-		gone.id = m->id;
-		link_send_frame(l, &f, false);
+		send_gone(l, m->id);
 		return 0;
 	}
 	v = mem_alloc(sizeof(*v));
 	v->id = m->id;
 	v->fd = fd;
+	v->hash = h;
 	v->size = size;
 	v->offset = m->offset;
+	fstat(fd, &v->st);
 	DL_APPEND(l->serving, v);
+	if (m->by == SIBFS__WIRE__WANT__BY__WHOLE) {
+		v->end = size;
+		v->whole = true;
+	} else if (m->by == SIBFS__WIRE__WANT__BY__OUTLINE) {
+		link_send_outline(l, v);
+	}
 	return 0;
 }
 
@@ -50,97 +223,116 @@ link_stop_serving(struct link *l, struct serving *v)
 {
 	DL_DELETE(l->serving, v);
 	close(v->fd);
+	chunk_list_fini(&v->list);
+	outline_fini(&v->outline);
+	free(v->ranges);
 	free(v);
+}
+
+struct serving *
+link_serving(struct link *l, uint64_t id)
+{
+	struct serving *v;
+
+	DL_FOREACH(l->serving, v)
+		if (v->id == id)
+			return v;
+	return NULL;
+}
+
+int
+link_get_fetch(struct link *l, const Sibfs__Wire__Fetch *m)
+{
+	struct serving *v = link_serving(l, m->id);
+
+	if (!v)
+		return 0;		/* it is gone, and said so */
+	if (v->whole || m->n_offsets != m->n_sizes || v->ranges_len + m->n_offsets > RANGES_MAX)
+		return -EBADMSG;
+	for (size_t i = 0; i < m->n_offsets; i++)
+		if (!m->sizes[i] || m->offsets[i] > v->size || m->sizes[i] > v->size - m->offsets[i])
+			return -EBADMSG;
+	v->ranges = mem_resize(v->ranges, v->ranges_len + m->n_offsets, sizeof(*v->ranges));
+	for (size_t i = 0; i < m->n_offsets; i++)
+		v->ranges[v->ranges_len++] = (struct range){ m->offsets[i], m->offsets[i] + m->sizes[i] };
+	return 0;
+}
+
+/* Has it something to send? */
+static bool
+next_range(struct serving *v)
+{
+	if (v->whole || v->offset < v->end)
+		return true;
+	if (!v->ranges_len)
+		return false;
+	v->offset = v->ranges[0].from;
+	v->end = v->ranges[0].to;
+	memmove(v->ranges, v->ranges + 1, --v->ranges_len * sizeof(*v->ranges));
+	return true;
+}
+
+/* Was it written since it was opened? */
+static bool
+has_changed(const struct serving *v)
+{
+	struct stat st;
+
+	return fstat(v->fd, &st) < 0 || st.st_size != v->st.st_size || st.st_mtim.tv_sec != v->st.st_mtim.tv_sec ||
+	    st.st_mtim.tv_nsec != v->st.st_mtim.tv_nsec;
+}
+
+/* One block; what is sent to its end, or cannot be, is served no more. */
+static void
+send_block(struct link *l, struct serving *v)
+{
+	static uint8_t buf[DATA_BLOCK];
+	Sibfs__Wire__Data m = SIBFS__WIRE__DATA__INIT;
+	size_t want = v->end - v->offset < l->block ? v->end - v->offset : l->block;
+	ssize_t n = pread(v->fd, buf, want, (off_t)v->offset);
+	FRAME(f, DATA, &m);
+
+	if (n < (ssize_t)want || has_changed(v)) {
+		send_gone(l, v->id);
+		link_stop_serving(l, v);
+		return;
+	}
+	f.data = &m;
+	m.id = v->id;
+	m.offset = v->offset;
+	m.bytes = (ProtobufCBinaryData){ (size_t)n, buf };
+	v->offset += (uint64_t)n;
+	m.last = v->whole && v->offset >= v->size;
+	link_send_frame(l, &f, true);
+	if (m.last) {
+		link_stop_serving(l, v);
+		return;
+	}
+	/* In turn, a block each: a small file is not held up by a large one. */
+	DL_DELETE(l->serving, v);
+	DL_APPEND(l->serving, v);
 }
 
 void
 link_pump_content(struct link *l)
 {
-	static uint8_t buf[DATA_BLOCK];
+	struct serving *v;
 
-	/* In turn, a block each: a small file is not held up by a large one. */
-	while (l->serving && l->out.len <= l->out_high && !l->closing) {
-		Sibfs__Wire__Data m = SIBFS__WIRE__DATA__INIT;
-		struct serving *v = l->serving;
-		ssize_t n = pread(v->fd, buf, l->block, (off_t)v->offset);
-		FRAME(f, DATA, &m);
-
-		if (n < 0)
-			n = 0;
-		f.data = &m;
-		m.id = v->id;
-		m.offset = v->offset;
-		m.bytes = (ProtobufCBinaryData){ (size_t)n, buf };
-		v->offset += (uint64_t)n;
-		m.last = n == 0 || v->offset >= v->size;
-		link_send_frame(l, &f, true);
-		DL_DELETE(l->serving, v);
-		DL_APPEND(l->serving, v);
-		if (m.last)
-			link_stop_serving(l, v);
+	while (l->out.len <= l->out_high && !l->closing) {
+		DL_FOREACH(l->serving, v)
+			if (next_range(v))
+				break;
+		if (!v)
+			return;
+		send_block(l, v);
 	}
-}
-
-bool
-link_want(struct link *l, struct want *w)
-{
-	Sibfs__Wire__Want m = SIBFS__WIRE__WANT__INIT;
-	FRAME(f, WANT, &m);
-
-	f.want = &m;
-	/* A number of its own: what still comes for an earlier asking is not this. */
-	w->id = ++l->r->next_want;
-	m.id = w->id;
-	m.hash = (ProtobufCBinaryData){ sizeof(w->hash.b), w->hash.b };
-	m.size = w->size;
-	m.offset = w->have;
-	link_send_frame(l, &f, false);
-	l->wanted += !l->closing;
-	return !l->closing;
-}
-
-unsigned
-link_wanted(const struct link *l)
-{
-	return l->wanted;
-}
-
-void
-link_released(struct link *l)
-{
-	l->wanted--;
-}
-
-struct want *
-link_want_by_id(struct link *l, uint64_t id)
-{
-	struct want *w, *tmp;
-
-	HASH_ITER(hh, l->r->wants, w, tmp)
-		if (w->id == id && w->link == l)
-			return w;
-	return NULL;
-}
-
-void
-link_unwant(struct link *l, const struct want *w)
-{
-	Sibfs__Wire__Stop m = SIBFS__WIRE__STOP__INIT;
-	FRAME(f, STOP, &m);
-
-	f.stop = &m;
-	m.id = w->id;
-	link_send_frame(l, &f, false);
 }
 
 void
 link_get_stop(struct link *l, const Sibfs__Wire__Stop *m)
 {
-	struct serving *v;
+	struct serving *v = link_serving(l, m->id);
 
-	DL_FOREACH(l->serving, v)
-		if (v->id == m->id) {
-			link_stop_serving(l, v);
-			return;
-		}
+	if (v)
+		link_stop_serving(l, v);
 }

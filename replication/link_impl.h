@@ -6,6 +6,7 @@
 
 #include "replication/exchange.h"
 #include "replication/frame.h"
+#include "replication/outline.h"
 #include "replication/replica_impl.h"
 #include "replication/take.h"
 #include "replication/throttle.h"
@@ -31,11 +32,25 @@
 
 typedef Sibfs__Wire__Frame Frame;
 
+#define RANGES_MAX 4096		/* that may be waiting, of one content */
+
+struct range {
+	uint64_t from, to;
+};
+
 /* Content that the peer asked for. */
 struct serving {
 	struct serving *prev, *next;
-	uint64_t id, size, offset;
+	uint64_t id, size;
+	struct hash hash;
+	struct stat st;			/* when it was opened */
 	int fd;
+	bool whole;			/* else by ranges */
+	uint64_t offset, end;		/* of what is being sent */
+	struct range *ranges;		/* that come after it */
+	size_t ranges_len;
+	struct chunk_list list;		/* until its details were asked for */
+	struct outline outline;
 };
 
 /* A row that the peer is to be sent. */
@@ -107,6 +122,11 @@ struct link {
 	bool their_round_in;
 	uint64_t acked_wanted;		/* what we told last */
 	int64_t acked_ms;
+	uint64_t in_flight;		/* bytes of content that we asked for, and have not */
+	uint64_t rate;			/* of those, bytes a second; 0: not known */
+	uint64_t rate_bytes;		/* what came since rate_from_ms */
+	int64_t rate_from_ms;
+	int64_t rtt_ms;			/* the shortest that a Ping took; 0: not known */
 };
 
 #define FRAME(f, kind, m)								\
@@ -143,7 +163,15 @@ int		 link_get_want(struct link *l, const Sibfs__Wire__Want *m);
 void		 link_stop_serving(struct link *l, struct serving *v);
 void		 link_get_stop(struct link *l, const Sibfs__Wire__Stop *m);
 void		 link_pump_content(struct link *l);
-struct want	*link_want_by_id(struct link *l, uint64_t id);
+struct serving	*link_serving(struct link *l, uint64_t id);
+int		 link_get_fetch(struct link *l, const Sibfs__Wire__Fetch *m);
+
+/* ---- link_outline.c ---- */
+
+void		 link_send_outline(struct link *l, struct serving *v);
+int		 link_get_details(struct link *l, const Sibfs__Wire__Details *m);
+int		 link_get_outline(struct link *l, const Sibfs__Wire__Outline *m);
+int		 link_get_chunks(struct link *l, const Sibfs__Wire__Chunks *m);
 
 /* ---- link_take.c ---- */
 

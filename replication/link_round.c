@@ -12,6 +12,7 @@
 
 #include <utlist.h>
 
+#include "replication/content_impl.h"
 #include "replication/link_impl.h"
 
 void

@@ -14,6 +14,8 @@
 
 #include "replication/link_impl.h"
 
+#define COPY_WORTH 1024		/* to ask would cost about as much */
+
 struct row_list {
 	struct link *l;
 	struct row rows[BATCH_ROWS];
@@ -34,6 +36,36 @@ collect_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	row->seq = seq;
 	q->len++;
 	return 0;
+}
+
+struct elsewhere {
+	struct link *l;
+	const struct reg *but;
+	const struct hash *h;
+};
+
+static int
+peer_has_it_there(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct elsewhere *q = arg;
+	struct dir *d = state_dir_num(q->l->r->s, dir_num);
+	struct reg *reg = d ? state_reg(q->l->r->s, d, name, false) : NULL;
+
+	(void)seq;
+	for (uint32_t i = 0; reg && reg != q->but && i < reg->shown.len; i++)
+		if (hash_compare(&reg->shown.v[i].hash, q->h) == 0 && vv_covers(&q->l->know, reg->shown.v[i].dot))
+			return 1;
+	return 0;
+}
+
+/* Has the peer that content under another name?  If it has not after all, it
+ * asks. */
+static bool
+peer_has(struct link *l, const struct reg *reg, const struct hash *h)
+{
+	struct elsewhere q = { l, reg, h };
+
+	return index_regs_with_content(l->r->x, h, peer_has_it_there, &q) == 1;
 }
 
 /* Small content comes along with its version, to save a round trip. */
@@ -72,6 +104,8 @@ put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
 			}
 			continue;
 		}
+		if (v->size > COPY_WORTH && peer_has(l, reg, &h))
+			continue;
 		fd = content_open(l->r, &h, &size);
 		if (fd < 0)
 			continue;

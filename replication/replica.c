@@ -469,8 +469,11 @@ tick(struct replica *r)
 	}
 	peers_tick(r, now);
 	control_tick(r, now);
+	if (r->sweep_due)
+		content_sweep(r);
 	if (now >= r->prune_at_ms) {
 		r->prune_at_ms = now + PRUNE_MS;
+		r->sweep_due = true;
 		trash_prune(r);
 	}
 }

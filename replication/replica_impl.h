@@ -6,6 +6,7 @@
 #ifndef SIBFS_REPLICA_IMPL_H
 #define SIBFS_REPLICA_IMPL_H
 
+#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -66,36 +67,11 @@ struct note {
 	char *name;		/* NULL: the inode itself */
 };
 
-/* Content in staging, complete, by hash. */
-struct staged {
-	UT_hash_handle hh;
-	struct hash hash;
-	bool kept;		/* of a version that shows as another's: peers may ask for it */
-};
-
-/* A register that waits for content. */
-struct waiter {
-	uint64_t dir_num;
-	char *name;
-};
-
-/* Content that is not here. */
-struct want {
-	UT_hash_handle hh;
-	struct hash hash;
-	uint64_t id;		/* on the wire */
-	uint64_t size;
-	uint64_t have;		/* bytes received so far */
-	uint64_t from;		/* incarnation that told us of it last */
-	struct link *link;	/* that it is asked for on, or NULL */
-	int fd;			/* -1, or the partial file */
-	struct waiter *waiters;
-	size_t waiters_len;
-	bool checking;		/* all is here, and being hashed */
-	unsigned refused;	/* so many peers did not have it: the next is asked */
-	bool failed;		/* nobody has it: wait for news */
-	bool full;		/* no room: tried again later */
-};
+/* Content on its way in: content_impl.h. */
+struct staged;
+struct want;
+struct fetch;
+struct recycled;
 
 /* How far we are in a peer's changes. */
 struct progress {
@@ -129,11 +105,12 @@ struct peer {
 	struct vv know;		/* what it has, as far as it told */
 	uint64_t acked_seq;
 	uint64_t wanted, wanted_bytes;
+	uint64_t sent_bytes, received_bytes;	/* on links, since the start */
 };
 
 struct replica {
 	/* Opened once. */
-	int root_fd, meta_fd, staging_fd, trash_fd, moving_fd, lock_fd;
+	int root_fd, meta_fd, staging_fd, chunks_fd, trash_fd, moving_fd, lock_fd;
 	dev_t dev;
 	ino_t ino;
 	char *path;
@@ -187,7 +164,11 @@ struct replica {
 	int64_t deferred_at_ms;
 	struct staged *staged;
 	struct hasher *hasher;	/* NULL while not started */
-	struct want *wants;
+	struct want *wants, *wants_by_id;
+	struct fetch *fetches;	/* of the wants that come by chunks */
+	struct recycled *recycled;
+	DIR *sweep;		/* of lists of chunks: how far it is, or NULL */
+	bool sweep_due;		/* it is time for one */
 	bool wants_sorted;	/* small ones first */
 	uint64_t next_want;
 	uint64_t next_temp;
@@ -317,10 +298,9 @@ int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char
 /* A descriptor of a file with that content, opened for reading, or -errno. */
 int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
 bool		 content_here(struct replica *r, const struct hash *h);
-void		 content_received(struct replica *r, struct want *w, uint64_t offset, const void *p, size_t len, bool last);
-void		 content_failed(struct replica *r, struct want *w);
-/* The link that it was asked for on says that it is not there. */
-void		 content_refused(struct replica *r, struct want *w);
+/* Lists of chunks that nothing needs any more are removed, a few at each call. */
+void		 content_sweep(struct replica *r);
+void		 content_free(struct replica *r);
 void		 content_drop_link(struct replica *r, struct link *l);
 void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
@@ -331,14 +311,24 @@ uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
 
 /* ---- trash.c ---- */
 
+#define TRASH_NAME_MAX 300
+
 /* Moves dirfd/name to the trash, under a name that tells when, and what it was. */
 void		 trash_take(struct replica *r, int dirfd, const char *name, const char *as);
+/* The same, telling that name, "" if it could not be done. */
+void		 trash_take_as(struct replica *r, int dirfd, const char *name, const char *as, char *to);
 
 /* Bounds the trash by age and size. */
 void		 trash_prune(struct replica *r);
 
 /* Calls fn for each entry of a directory; fn may remove it. */
 void		 trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg);
+
+/* ---- recycle.c ---- */
+
+/* trash/NAME was a file of reg, with that content. */
+void		 recycle_note(struct replica *r, const struct reg *reg, const struct hash *h, const char *trash);
+void		 recycle_free(struct replica *r);
 
 /* ---- link.c ---- */
 
@@ -352,11 +342,6 @@ int64_t		 link_wait_ms(struct link *l);		/* until a limit lets something through
 int		 link_fd(const struct link *l);
 void		 link_ready(struct link *l, short revents);	/* may end and free it */
 void		 link_close(struct link *l, const char *state, const char *why);
-/* Asks for content; or says that what was asked for is not wanted any more. */
-bool		 link_want(struct link *l, struct want *w);
-unsigned	 link_wanted(const struct link *l);	/* how much of that has not come */
-void		 link_released(struct link *l);		/* one of these has, or will not */
-void		 link_unwant(struct link *l, const struct want *w);
 bool		 link_is_up(const struct link *l);
 uint64_t	 link_peer_id(const struct link *l);
 void		 link_start_round(struct link *l, uint64_t round);

@@ -97,9 +97,15 @@ write_identity(struct replica *r, const char *node, const char *set)
 }
 
 static void
+remove_list(void *arg, const char *name)
+{
+	unlinkat(((struct replica *)arg)->chunks_fd, name, 0);
+}
+
+static void
 remove_meta(int root_fd)
 {
-	static const char *const names[] = { META "/staging", META "/trash", META "/moving", META "/index.db",
+	static const char *const names[] = { META "/staging", META "/chunks", META "/trash", META "/moving", META "/index.db",
 		META "/index.db-wal", META "/index.db-shm", META "/index.db-journal", META "/lock", META "/journal",
 		META "/config" };
 
@@ -166,6 +172,7 @@ replica_init(const char *path, const char *node, const char *set,
 undo:
 	index_close(r->x);
 	r->x = NULL;
+	trash_each_entry(r->chunks_fd, remove_list, r);
 	remove_meta(r->root_fd);
 out:
 	replica_close(r);

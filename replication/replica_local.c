@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "replication/chunk.h"
+#include "replication/lists.h"
 #include "replication/local_impl.h"
 #include "replication/take.h"
 
@@ -116,6 +116,17 @@ read_link(int dirfd, const char *name, struct local_file *out)
 	return 0;
 }
 
+/* A large one's list of chunks is kept. */
+static int
+hash_content(struct replica *r, int fd, off_t size, struct chunk_list *out)
+{
+	int rc = chunk_file(fd, size > LISTS_WORTH, out);
+
+	if (rc == 0 && out->c)
+		lists_save(r->chunks_fd, out);
+	return rc;
+}
+
 static int
 read_content(struct replica *r, int dirfd, const char *name, struct stat *st, struct local_file *out)
 {
@@ -127,13 +138,14 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 	for (int i = 0; i < HASH_TRIES && rc == 0; i++) {
 		struct stat before;
 
-		if (fstat(fd, &before) < 0 || (rc = chunk_file(fd, false, &l)) < 0) {
+		if (fstat(fd, &before) < 0 || (rc = hash_content(r, fd, before.st_size, &l)) < 0) {
 			rc = rc ? rc : -errno;
 			break;
 		}
 		out->kind = KIND_FILE;
 		out->hash = l.hash;
 		out->size = l.size;
+		chunk_list_fini(&l);
 		if (fstat(fd, st) < 0)
 			rc = -errno;
 		else if (before.st_size == st->st_size && before.st_mtim.tv_sec == st->st_mtim.tv_sec &&
@@ -211,7 +223,8 @@ local_hash_now(struct replica *r, struct hash_job *j)
 
 /* True: it is hashed elsewhere, and looked at again then. */
 static bool
-hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, bool unsure, const struct stat *st)
+hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, bool unsure, const struct stat *st,
+    const struct reg_file *known)
 {
 	struct hash_job *j;
 	int fd;
@@ -225,6 +238,10 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 	j->fd = fd;
 	j->sync = true;
 	j->done = hashed;
+	j->lists_fd = r->chunks_fd;
+	j->has_before = known != NULL;
+	if (known)
+		j->before = known->hash;
 	j->dir = dd->ino;
 	j->name = mem_str(name);
 	j->time_ns = (int64_t)r->s->now;
@@ -267,7 +284,7 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bo
 	}
 	if (job)
 		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
-	else if (ino && hash_later(r, dd, fd, name, unsure, &st))
+	else if (ino && hash_later(r, dd, fd, name, unsure, &st, known))
 		goto out;
 	else
 		rc = local_read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);

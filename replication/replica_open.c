@@ -115,10 +115,10 @@ open_new_state(struct replica *r, uint64_t self)
 static int
 open_meta(struct replica *r)
 {
-	static const char *const names[] = { "staging", "trash", "moving" };
-	int *const fds[] = { &r->staging_fd, &r->trash_fd, &r->moving_fd };
+	static const char *const names[] = { "staging", "chunks", "trash", "moving" };
+	int *const fds[] = { &r->staging_fd, &r->chunks_fd, &r->trash_fd, &r->moving_fd };
 
-	for (int i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
 		if (mkdirat(r->meta_fd, names[i], 0700) < 0 && errno != EEXIST)
 			return -errno;
 		*fds[i] = openat(r->meta_fd, names[i], DIR_FLAGS);
@@ -134,7 +134,7 @@ open_new_replica(void)
 	struct replica *r = mem_alloc(sizeof(*r));
 	pthread_rwlockattr_t attr;
 
-	r->root_fd = r->meta_fd = r->staging_fd = r->trash_fd = r->moving_fd = r->lock_fd = -1;
+	r->root_fd = r->meta_fd = r->staging_fd = r->chunks_fd = r->trash_fd = r->moving_fd = r->lock_fd = -1;
 	r->journal_fd = r->wake_fd = r->listen_fd = r->net.fd = -1;
 	r->last = &r->first;
 	r->as_root = geteuid() == 0;
@@ -160,8 +160,6 @@ replica_close(struct replica *r)
 {
 	struct member *m, *mtmp;
 	struct progress *p, *ptmp;
-	struct want *w, *wtmp;
-	struct staged *s, *stmp;
 	bool clean;
 
 	if (!r)
@@ -173,18 +171,7 @@ replica_close(struct replica *r)
 		if (index_commit(r->x) == 0 && r->journal_fd >= 0)
 			(void)!ftruncate(r->journal_fd, 0);
 	}
-	HASH_ITER(hh, r->wants, w, wtmp) {
-		HASH_DEL(r->wants, w);
-		for (size_t i = 0; i < w->waiters_len; i++)
-			free(w->waiters[i].name);
-		free(w->waiters);
-		open_close_fd(&w->fd);
-		free(w);
-	}
-	HASH_ITER(hh, r->staged, s, stmp) {
-		HASH_DEL(r->staged, s);
-		free(s);
-	}
+	content_free(r);
 	HASH_ITER(hh, r->members, m, mtmp) {
 		HASH_DEL(r->members, m);
 		free(m);
@@ -211,6 +198,7 @@ replica_close(struct replica *r)
 	open_close_fd(&r->journal_fd);
 	open_close_fd(&r->wake_fd);
 	open_close_fd(&r->staging_fd);
+	open_close_fd(&r->chunks_fd);
 	open_close_fd(&r->trash_fd);
 	open_close_fd(&r->moving_fd);
 	open_close_fd(&r->meta_fd);

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "replication/display.h"
-#include "replication/replica_impl.h"
+#include "replication/content_impl.h"
 #include "replication/take.h"
 
 #define obstack_chunk_alloc mem_alloc
@@ -91,9 +91,10 @@ peer_report(struct replica *r, struct peer *p)
 		state = "paused";
 	if (r->receiver_full && !*error)
 		error = "no room on this end for what it sends: it goes on when there is";
-	return json_pack("{s:s,s:s?,s:s,s:I,s:s?,s:o,s:o}", "name", p->name, "url", sp ? sp->url : NULL, "state", state,
+	return json_pack("{s:s,s:s?,s:s,s:I,s:s?,s:o,s:o,s:I,s:I}", "name", p->name, "url", sp ? sp->url : NULL, "state", state,
 	    "since", (json_int_t)p->since_s, "error", *error ? error : NULL, "to_send", to_send(r, p), "to_receive",
-	    to_receive(r, p));
+	    to_receive(r, p), "sent_bytes", (json_int_t)p->sent_bytes, "received_bytes",
+	    (json_int_t)p->received_bytes);
 }
 
 json_t *

@@ -114,15 +114,24 @@ trash_prune(struct replica *r)
 	free(q.t);
 }
 
+void
+trash_take_as(struct replica *r, int dirfd, const char *name, const char *as, char *to)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(to, TRASH_NAME_MAX, "%" PRId64 ".%09ld-%.200s", (int64_t)now.tv_sec, now.tv_nsec, as);
+	if (renameat2(dirfd, name, r->trash_fd, to, RENAME_NOREPLACE) == 0)
+		return;
+	if (errno != ENOENT)
+		log_warn("%s: cannot be moved to the trash: %s", name, strerror(errno));
+	*to = '\0';
+}
 
 void
 trash_take(struct replica *r, int dirfd, const char *name, const char *as)
 {
-	char to[300];
-	struct timespec now;
+	char to[TRASH_NAME_MAX];
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(to, sizeof(to), "%" PRId64 ".%09ld-%.200s", (int64_t)now.tv_sec, now.tv_nsec, as);
-	if (renameat2(dirfd, name, r->trash_fd, to, RENAME_NOREPLACE) < 0 && errno != ENOENT)
-		log_warn("%s: cannot be moved to the trash: %s", name, strerror(errno));
+	trash_take_as(r, dirfd, name, as, to);
 }

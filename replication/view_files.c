@@ -22,6 +22,7 @@ struct slot {
 	struct reg *from_reg;		/* the record it stands by already */
 	bool in_place;
 	ino_t replaces;			/* a file of ours whose note is gone already */
+	struct hash was;		/* what that held */
 	struct lifted *lifted;
 };
 
@@ -123,9 +124,11 @@ record(struct view *v, struct shown *e, const struct stat *st, int fd)
 
 /* Puts the file `temp` of directory `from` under a name where another may stand. */
 static int
-put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, const char *name)
+put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, const struct slot *p)
 {
+	const char *name = p->e->name;
 	int fd = disk_fd(&v->r->disk, dd);
+	char trash[TRASH_NAME_MAX];
 	struct stat old;
 
 	if (fd < 0)
@@ -142,7 +145,9 @@ put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, co
 		v->r->view->replaced(v->r->view->ctx, old.st_ino);
 		v->r->view->moved(v->r->view->ctx, old.st_ino, dd->ino, name, 0, NULL);
 	}
-	trash_take(v->r, from, temp, name);
+	trash_take_as(v->r, from, temp, name, trash);
+	if (*trash && old.st_ino == p->replaces)
+		recycle_note(v->r, p->e->leader_reg, &p->was, trash);
 	return 0;
 }
 
@@ -197,7 +202,7 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 	}
 	if (fstatat(from, temp, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		apply_attrs(v, from, temp, &st, &e->attrs, written);
-	rc = put_in_place(v, dd, from, temp, e->name);
+	rc = put_in_place(v, dd, from, temp, p);
 	if (rc < 0) {
 		log_err("cannot put %s in place: %s", e->name, strerror(-rc));
 		return;
@@ -284,6 +289,7 @@ clear_group(struct view *v, struct disk_dir *dd, const struct folder *f, const s
 			} else if ((p = slot_at(slots, g->len, rec->name))) {
 				/* Replaced in one step by what comes. */
 				p->replaces = rec->stamp.ino;
+				p->was = rec->hash;
 				reg_file_forget(reg, rec->name);
 				state_reg_noted(v->r->s, reg);
 			} else {

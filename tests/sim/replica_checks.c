@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "replication/chunk.h"
+#include "replication/content_impl.h"
 #include "replication/display.h"
 #include "replication/wire.h"
 #include "tests/sim/replica_sim.h"

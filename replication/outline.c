@@ -1,0 +1,63 @@
+/*
+ * Groups of chunks.
+ */
+#include "config.h"
+
+#include "replication/outline.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include <openssl/sha.h>
+
+#include "replication/mem.h"
+
+void
+outline_group_hash(const struct chunk *c, size_t len, struct hash *out)
+{
+	uint8_t text[GROUP_MAX * (4 + sizeof(c->hash.b))], *p = text;
+
+	for (size_t i = 0; i < len && i < GROUP_MAX; i++) {
+		*p++ = (uint8_t)c[i].size;
+		*p++ = (uint8_t)(c[i].size >> 8);
+		*p++ = (uint8_t)(c[i].size >> 16);
+		*p++ = (uint8_t)(c[i].size >> 24);
+		for (size_t k = 0; k < sizeof(c->hash.b); k++)
+			*p++ = c[i].hash.b[k];
+	}
+	SHA256(text, (size_t)(p - text), out->b);
+}
+
+/* Does a group end with this chunk? */
+static bool
+ends_group(const struct chunk *c)
+{
+	return (c->hash.b[31] & ((1u << GROUP_BITS) - 1)) == 0;
+}
+
+void
+outline_of(const struct chunk_list *l, struct outline *out)
+{
+	uint32_t first = 0;
+
+	*out = (struct outline){ 0 };
+	for (uint32_t i = 0; i < l->len; i++) {
+		struct group *g;
+
+		if (!ends_group(&l->c[i]) && i + 1 - first < GROUP_MAX && i + 1 < l->len)
+			continue;
+		if ((out->len & (out->len - 1)) == 0)
+			out->g = mem_resize(out->g, out->len ? 2 * out->len : 1, sizeof(*out->g));
+		g = &out->g[out->len++];
+		*g = (struct group){ .first = first, .len = i + 1 - first };
+		outline_group_hash(&l->c[first], g->len, &g->hash);
+		first = i + 1;
+	}
+}
+
+void
+outline_fini(struct outline *o)
+{
+	free(o->g);
+	*o = (struct outline){ 0 };
+}
