@@ -72,17 +72,40 @@ caller_write_end(fuse_req_t req)
 		caller_fsetid(true);
 }
 
+/* The group that a new file in dir has: -1 if it has it already, as in a setgid
+ * directory. */
+static int
+group_in(int dir, const struct fuse_ctx *ctx, gid_t *gid)
+{
+	struct stat st;
+
+	if (fstat(dir, &st) < 0)
+		return -errno;
+	*gid = st.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid;
+	return 0;
+}
+
+/* What the daemon makes is its caller's already. */
+static bool
+is_own(const struct fs *fs, const struct fuse_ctx *ctx)
+{
+	return fs->uid != 0 || (ctx->uid == fs->uid && ctx->gid == fs->gid);
+}
+
 int
 caller_own(const struct fs *fs, fuse_req_t req, int dir, const char *name, mode_t mode)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct stat st;
+	gid_t gid = (gid_t)-1;
+	int rc;
 
-	if (fs->uid != 0 || (ctx->uid == fs->uid && ctx->gid == fs->gid))
+	if (is_own(fs, ctx))
 		return 0;
-	/* In a setgid directory the group is right already. */
-	if (fstat(dir, &st) < 0 ||
-	    fchownat(dir, name, ctx->uid, st.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	rc = group_in(dir, ctx, &gid);
+	if (rc < 0)
+		return rc;
+	if (fchownat(dir, name, ctx->uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	/* A change of owner takes these bits away. */
 	if (!S_ISDIR(mode) && !S_ISLNK(mode) && (mode & (S_ISUID | S_ISGID)) != 0) {
@@ -90,5 +113,25 @@ caller_own(const struct fs *fs, fuse_req_t req, int dir, const char *name, mode_
 		    fchmodat(dir, name, (st.st_mode | (mode & (S_ISUID | S_ISGID))) & 07777, 0) < 0)
 			return -errno;
 	}
+	return 0;
+}
+
+int
+caller_own_unnamed(const struct fs *fs, fuse_req_t req, int dir, int fd)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct stat st;
+	gid_t gid = (gid_t)-1;
+	int rc;
+
+	if (is_own(fs, ctx))
+		return 0;
+	rc = group_in(dir, ctx, &gid);
+	if (rc < 0)
+		return rc;
+	if (fstat(fd, &st) < 0 || fchown(fd, ctx->uid, gid) < 0)
+		return -errno;
+	if ((st.st_mode & (S_ISUID | S_ISGID)) != 0 && fchmod(fd, st.st_mode & 07777) < 0)
+		return -errno;
 	return 0;
 }

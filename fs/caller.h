@@ -28,4 +28,7 @@ void		 caller_write_end(struct fuse_req *req);
 /* Gives what was just made as dir/name to the caller.  mode as asked for. */
 int		 caller_own(const struct fs *fs, struct fuse_req *req, int dir, const char *name, mode_t mode);
 
+/* The same for a file in dir that has no name. */
+int		 caller_own_unnamed(const struct fs *fs, struct fuse_req *req, int dir, int fd);
+
 #endif

@@ -27,6 +27,7 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 
 #include "fs/handshake.h"
 #include "replication/mem.h"
@@ -76,6 +77,20 @@ join(struct channel *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/*
+ * O_TMPFILE.  libfuse 3.14 does not know the request, but it is CREATE with
+ * another number, and is answered alike.  The name in it is "/", which no file
+ * can have: by that ops_create knows it.
+ */
+static void
+tmpfile_as_create(void *request, size_t size)
+{
+	struct fuse_in_header *in = request;
+
+	if (size >= sizeof *in && in->opcode == FUSE_TMPFILE)
+		in->opcode = FUSE_CREATE;
+}
+
 static ssize_t
 channel_read(int fd, void *buf, size_t size, void *userdata)
 {
@@ -89,8 +104,10 @@ channel_read(int fd, void *buf, size_t size, void *userdata)
 		n = read(fd, buf, size);
 		atomic_fetch_add(&self->turns, 1);
 	} while (n < 0 && errno == EINTR && !fuse_session_exited(current->se));
-	if (n > 0)
+	if (n > 0) {
 		handshake_request(current->handshake, buf, (size_t)n);
+		tmpfile_as_create(buf, (size_t)n);
+	}
 	return n;
 }
 

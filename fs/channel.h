@@ -2,7 +2,8 @@
  * The workers' way to the kernel: reading requests from /dev/fuse and writing
  * replies, by libfuse's I/O hooks.  It knows at any time which worker is busy,
  * so a barrier can wait until every request that was read before it is done.
- * Not here: what requests mean.
+ * Not here: what requests mean, but for O_TMPFILE, which libfuse does not know:
+ * it becomes CREATE of the name CHANNEL_TMPFILE.
  */
 #ifndef SIBFS_CHANNEL_H
 #define SIBFS_CHANNEL_H
@@ -12,6 +13,8 @@ struct fuse_session;
 struct handshake;
 
 enum { CHANNEL_WORKERS = 16 };
+
+#define CHANNEL_TMPFILE "/"
 
 /* After fuse_session_mount, before the loop, by the thread that will run the
  * loop.  Lives until after fuse_session_destroy; h longer. */

@@ -92,17 +92,14 @@ enter_name(struct fs *fs, struct inode *i, ino_t dir, const char *text)
 }
 
 int
-ops_enter(struct fs *fs, struct inode *dir, int dir_fd, const char *text, struct fuse_entry_param *e,
+ops_enter_fd(struct fs *fs, struct inode *dir, int fd, const char *text, struct fuse_entry_param *e,
     struct name **named)
 {
 	struct inode *i;
 	struct name *name = NULL;
 	struct stat st;
-	int fd, rc;
+	int rc;
 
-	fd = openat(dir_fd, text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0) {
 		rc = -errno;
 		close(fd);
@@ -110,7 +107,7 @@ ops_enter(struct fs *fs, struct inode *dir, int dir_fd, const char *text, struct
 	}
 	pthread_mutex_lock(&fs->lock);
 	i = inode_enter(fs, fd, &st);
-	if (inode_in_tree(fs, dir) && inode_replicated(fs, i))
+	if (text != NULL && inode_in_tree(fs, dir) && inode_replicated(fs, i))
 		name = enter_name(fs, i, dir->key.ino, text);
 	ops_entry(fs, i, &st, e);
 	if (named != NULL)
@@ -118,6 +115,15 @@ ops_enter(struct fs *fs, struct inode *dir, int dir_fd, const char *text, struct
 	else
 		pthread_mutex_unlock(&fs->lock);
 	return 0;
+}
+
+int
+ops_enter(struct fs *fs, struct inode *dir, int dir_fd, const char *text, struct fuse_entry_param *e,
+    struct name **named)
+{
+	int fd = openat(dir_fd, text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : ops_enter_fd(fs, dir, fd, text, e, named);
 }
 
 void

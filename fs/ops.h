@@ -6,8 +6,7 @@
  *
  * Left out, so that the kernel does them itself or without: FLUSH
  * (there is nothing to wait for), ACCESS (default_permissions), GETLK, SETLK,
- * FLOCK (a local file system's locks are local), TMPFILE (libfuse 3.14 has
- * none; programs fall back).
+ * FLOCK (a local file system's locks are local).
  */
 #ifndef SIBFS_OPS_H
 #define SIBFS_OPS_H
@@ -45,6 +44,11 @@ bool		 ops_hidden(const struct fs *fs, const struct inode *dir, const char *name
  * replicated tree; valid under fs.lock, with which ops_enter returns then.
  */
 int		 ops_enter(struct fs *fs, struct inode *dir, int dir_fd, const char *name,
+		    struct fuse_entry_param *e, struct name **named);
+
+/* (view) The same for the file behind an O_PATH descriptor, which is taken over; it
+ * stands in dir as `name`, or with NULL nowhere. */
+int		 ops_enter_fd(struct fs *fs, struct inode *dir, int fd, const char *name,
 		    struct fuse_entry_param *e, struct name **named);
 
 /* Replies an entry; takes the lookup back if the kernel does not want it. */

@@ -340,16 +340,17 @@ ops_getxattr(fuse_req_t req, fuse_ino_t node, const char *xattr, size_t size)
 		reply_value(req, value, (size_t)n, size);
 }
 
-/* Takes our own names out of a list; returns its new length. */
+/* Takes out of a list our own names and, unless root asks, those that only root
+ * may see; returns its new length. */
 static size_t
-without_ours(char *list, size_t length)
+to_be_listed(char *list, size_t length, bool root)
 {
 	size_t kept = 0;
 
 	for (size_t at = 0; at < length;) {
 		size_t n = strlen(list + at) + 1;
 
-		if (!is_ours(list + at)) {
+		if (!is_ours(list + at) && (root || strncmp(list + at, "trusted.", strlen("trusted.")) != 0)) {
 			memmove(list + kept, list + at, n);
 			kept += n;
 		}
@@ -369,7 +370,7 @@ ops_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 	if (n < 0)
 		ops_reply(req, (int)n);
 	else
-		reply_value(req, list, without_ours(list, (size_t)n), size);
+		reply_value(req, list, to_be_listed(list, (size_t)n, fuse_req_ctx(req)->uid == 0), size);
 }
 
 /* Sets or, with value NULL, removes. */
@@ -399,6 +400,40 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	return rc;
 }
 
+static bool
+in_group(fuse_req_t req, gid_t gid)
+{
+	enum { MOST = 1024 };
+	gid_t groups[MOST];
+	int n = fuse_req_getgroups(req, MOST, groups);
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	for (int i = 0; i < n && i < MOST; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* (view) Who sets an access list of a file whose group he is not in takes its
+ * setgid away, as by chmod. */
+static void
+drop_setgid(fuse_req_t req, struct inode *i)
+{
+	struct fs *fs = ops_fs(req);
+	struct stat st;
+	int fd;
+
+	if (fuse_req_ctx(req)->uid == 0 || stat_inode(fs, i, &st) < 0 || (st.st_mode & S_ISGID) == 0 ||
+	    in_group(req, st.st_gid))
+		return;
+	fd = inode_fd_get(fs, i);
+	if (fd >= 0) {
+		chmod(fd_path(fd).s, st.st_mode & 07777 & ~(mode_t)S_ISGID);
+		inode_fd_put(fs, i);
+	}
+}
+
 static void
 set_xattr(fuse_req_t req, fuse_ino_t node, const char *xattr, const char *value, size_t size, int flags)
 {
@@ -408,6 +443,8 @@ set_xattr(fuse_req_t req, fuse_ino_t node, const char *xattr, const char *value,
 	if (!is_ours(xattr)) {
 		replica_view_lock(fs->replica);
 		rc = change_xattr(fs, inode_of(fs, node), xattr, value, size, flags);
+		if (rc == 0 && value != NULL && strcmp(xattr, "system.posix_acl_access") == 0)
+			drop_setgid(req, inode_of(fs, node));
 		replica_view_unlock(fs->replica);
 	}
 	ops_reply(req, rc);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fs/caller.h"
+#include "fs/channel.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
 
@@ -36,7 +37,7 @@ for_writing(int flags)
 static int
 own_flags(int flags)
 {
-	return (flags & ~(O_APPEND | O_DIRECT | O_NOFOLLOW | O_CREAT | O_EXCL | O_NOCTTY)) | O_CLOEXEC;
+	return (flags & ~(O_APPEND | O_DIRECT | O_NOFOLLOW | O_CREAT | O_EXCL | O_NOCTTY | O_TMPFILE)) | O_CLOEXEC;
 }
 
 static void
@@ -224,9 +225,31 @@ create_on_disk(fuse_req_t req, int dir_fd, const char *name, mode_t mode, int fl
 	return fd;
 }
 
+/* Whether it may be given a name later (O_EXCL) is the kernel's business. */
+static int
+create_unnamed(fuse_req_t req, int dir_fd, mode_t mode, int flags)
+{
+	int fd, rc;
+
+	mode = caller_begin(req, mode);
+	fd = openat(dir_fd, ".", own_flags(flags) | O_TMPFILE, mode & 07777);
+	if (fd < 0)
+		fd = -errno;
+	caller_end();
+	if (fd < 0)
+		return fd;
+	rc = caller_own_unnamed(ops_fs(req), req, dir_fd, fd);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
 /*
  * (view) Enters the new file as being written; what it holds is told when it
- * is closed, even if that is nothing.  fd is taken over.
+ * is closed, even if that is nothing.  fd is taken over.  text NULL: it has no
+ * name.
  */
 static int
 enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, int fd,
@@ -235,9 +258,11 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	struct name *name;
 	struct inode *i;
 	bool passed;
-	int rc;
+	int path_fd, rc;
 
-	rc = ops_enter(fs, dir, dir_fd, text, e, &name);
+	path_fd = text != NULL ? openat(dir_fd, text, O_PATH | O_NOFOLLOW | O_CLOEXEC) :
+	    open(fd_path(fd).s, O_PATH | O_CLOEXEC);
+	rc = path_fd < 0 ? -errno : ops_enter_fd(fs, dir, path_fd, text, e, &name);
 	if (rc < 0) {
 		close(fd);
 		return rc;
@@ -271,9 +296,14 @@ create(fuse_req_t req, struct inode *dir, const char *name, mode_t mode, int fla
 	dir_fd = inode_fd_get(fs, dir);
 	if (dir_fd < 0)
 		return dir_fd;
-	if (inode_in_tree(fs, dir))
-		replica_touch(fs->replica, dir->key.ino, name);
-	fd = create_on_disk(req, dir_fd, name, mode, flags);
+	if (strcmp(name, CHANNEL_TMPFILE) == 0) {
+		name = NULL;
+		fd = create_unnamed(req, dir_fd, mode, flags);
+	} else {
+		if (inode_in_tree(fs, dir))
+			replica_touch(fs->replica, dir->key.ino, name);
+		fd = create_on_disk(req, dir_fd, name, mode, flags);
+	}
 	if (fd >= 0)
 		fd = enter_created(fs, dir, dir_fd, name, fd, e, out);
 	inode_fd_put(fs, dir);

@@ -299,7 +299,8 @@ move_dirs(struct state *s, const struct folder *f, uint32_t mode, struct place t
 	for (size_t i = 0; i < f->len; i++) {
 		struct dir *d = f->ids[i];
 
-		if (d->told == DIR_MADE_HERE)
+		/* One that changed places with something was moved, though nobody heard of it. */
+		if (d->told == DIR_MADE_HERE && !d->val.moves_len)
 			state_take_identity(s, d, to, state_free_number(s, to, false));
 		else
 			scope_touch_dir(s, d, true, mode, &to);

@@ -293,6 +293,13 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bo
 			log_warn("%s: cannot be read: %s", name, strerror(-rc));
 		goto out;
 	}
+	if (ino && st.st_ino != ino) {
+		/* While it was being read. */
+		attrs_fini(&file.attrs);
+		if (known)
+			known->stamp.ino = 0;
+		goto out;
+	}
 	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
 		local_note_file(r, owner, name, &file.hash, &st, fd);
 		attrs_fini(&file.attrs);
@@ -368,19 +375,17 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 		write_at(r, to, e->name2, e->ino, false, NULL);
 		goto out;
 	}
-	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino)) {
-		/* It went on from there: what it replaced is gone, the rest follows. */
-		if (b.e && local_unlink(r->s, to->ids[0], e->name2) == 0)
-			local_forget_file(r, &b, e->name2);
-		if (local_unlink(r->s, from->ids[0], e->name) == 0)
-			local_forget_file(r, &a, e->name);
-		goto out;
-	}
+	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino))
+		goto went_on;
 	changed = !known || !local_stamp_same(&known->stamp, &st);
 	if (changed && (rc = local_read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
+		if (rc == -ENOENT)
+			goto went_on;
 		log_warn("%s: cannot be read: %s", e->name2, strerror(-rc));
 		goto out;
 	}
+	if (changed && e->ino && st.st_ino != e->ino)
+		goto went_on;
 	h = changed ? file.hash : a.e->hash;
 	rc = local_rename(r->s, from->ids[0], e->name, to->ids[0], e->name2, changed ? &file : NULL, &reg);
 	if (rc == 0) {
@@ -390,8 +395,16 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	} else {
 		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
 	}
-	attrs_fini(&file.attrs);
+	goto out;
+
+went_on:
+	/* What it replaced is gone, the rest follows. */
+	if (b.e && local_unlink(r->s, to->ids[0], e->name2) == 0)
+		local_forget_file(r, &b, e->name2);
+	if (local_unlink(r->s, from->ids[0], e->name) == 0)
+		local_forget_file(r, &a, e->name);
 out:
+	attrs_fini(&file.attrs);
 	local_seen_close(&a);
 	local_seen_close(&b);
 }
@@ -552,6 +565,11 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 		reg_file_set(a.e->leader_reg, e->name, &kb.hash, &kb.stamp);
 	if (b.e && fa)
 		reg_file_set(b.e->leader_reg, e->name2, &ka.hash, &ka.stamp);
+	/* What was written before, and not found where it was told of. */
+	if (fa && !ka.stamp.ino)
+		write_at(r, to, e->name2, e->ino, true, NULL);
+	if (fb && !kb.stamp.ino)
+		write_at(r, from, e->name, 0, true, NULL);
 out:
 	local_seen_close(&a);
 	local_seen_close(&b);

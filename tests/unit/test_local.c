@@ -275,6 +275,20 @@ test_a_directory_renamed_before_peers_heard_of_it_is_made_there(void **state)
 	assert_null(state_at(sim->s[0], sim->s[0]->root, "photos")->same_place);
 }
 
+static void
+test_a_directory_that_changed_places_unheard_of_can_be_moved_on(void **state)
+{
+	struct sim *sim = *state;
+	struct state *s = sim->s[0];
+
+	assert_int_equal(sim_mkdir(s, "d", 0755, DIR_MADE_HERE), 0);
+	assert_int_equal(sim_write(s, "d/in", "inside"), 0);
+	assert_int_equal(local_exchange(s, s->root, "d", s->root, "f"), 0);
+	assert_int_equal(sim_mkdir(s, "g", 0755, DIR_MADE_HERE), 0);
+	assert_int_equal(sim_rename(s, "f", "g"), 0);
+	assert_all_show(sim, "d\ttheirs\t644\nf.conflict-laptop\tmine\t644\ng\t-\t755\ng/in\tinside\t644\n");
+}
+
 int
 main(void)
 {
@@ -297,6 +311,7 @@ main(void)
 		TEST(test_exchanging_swaps_files_and_directories),
 		TEST(test_what_fails_changes_nothing),
 		TEST(test_a_directory_renamed_before_peers_heard_of_it_is_made_there),
+		TEST(test_a_directory_that_changed_places_unheard_of_can_be_moved_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
