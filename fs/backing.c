@@ -62,6 +62,19 @@ make_id(struct fs *fs, int fd)
 	return id;
 }
 
+/*
+ * The rights of one id are those of all who write: a file that has setuid or
+ * setgid is copied, so that it loses them by who may not write it with them, and
+ * keeps them with root.
+ */
+static bool
+is_setid(int fd)
+{
+	struct stat st;
+
+	return fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0;
+}
+
 static int
 new_id(struct fs *fs, struct inode *i)
 {
@@ -69,6 +82,10 @@ new_id(struct fs *fs, struct inode *i)
 
 	if (fd < 0)
 		return 0;	/* the open will say why */
+	if (is_setid(fd)) {
+		inode_fd_put_locked(fs, i);
+		return 0;
+	}
 	if (!fs->handshake.passthrough)
 		id = -EOPNOTSUPP;
 	/* If it cannot be told who writes, files could be replaced under their
