@@ -524,6 +524,33 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 	disk_mark_dir(r, dd);
 }
 
+/*
+ * One of the two is not known: it was told of when it had changed places already,
+ * so it was not found.  The other comes first, so that its old name is free; then
+ * the new one is looked at where it is now.
+ */
+static void
+exchange_unknown(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to,
+    const struct seen *a, const struct seen *b)
+{
+	struct disk_dir *db = !b->e && b->g.dirs.len ? disk_of(b->g.dirs.ids[0]) : NULL;
+	const struct event back = { .op = REPLICA_RENAME, .ino = db ? db->ino : 0, .dir = e->dir2, .dir2 = e->dir,
+		.name = e->name2, .name2 = e->name, .is_dir = db != NULL };
+
+	if (a->e)
+		rename_file(r, e, from, to);
+	else if (a->g.dirs.len)
+		local_rename_dir(r, e, from, to);
+	else if (b->e)
+		rename_file(r, &back, to, from);
+	else if (db)
+		local_rename_dir(r, &back, to, from);
+	if (!a->e && !a->g.dirs.len)
+		write_at(r, to, e->name2, e->ino, false, NULL);
+	if (!b->e && !b->g.dirs.len)
+		write_at(r, from, e->name, 0, true, NULL);
+}
+
 static void
 exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
 {
@@ -534,6 +561,10 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 
 	local_seen_open(r, from, e->name, &a);
 	local_seen_open(r, to, e->name2, &b);
+	if ((!a.e && !a.g.dirs.len) || (!b.e && !b.g.dirs.len)) {
+		exchange_unknown(r, e, from, to, &a, &b);
+		goto out;
+	}
 	if ((fa = local_seen_file(&a, e->name, &owner)))
 		ka = *fa;
 	if ((fb = local_seen_file(&b, e->name2, &owner)))
@@ -543,12 +574,7 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 	if (!b.e && b.g.dirs.len)
 		db = disk_of(b.g.dirs.ids[0]);
 	if (local_exchange(r->s, from->ids[0], e->name, to->ids[0], e->name2) < 0) {
-		/* One is new: it went elsewhere before it was looked at.  What is
-		 * known comes first, so that its old name is free. */
-		bool back = db || fb;
-
-		local_reconcile_name(r, back ? from : to, back ? e->name : e->name2);
-		local_reconcile_name(r, back ? to : from, back ? e->name2 : e->name);
+		log_warn("%s and %s changed places, but may not", e->name, e->name2);
 		goto out;
 	}
 	local_forget_file(r, &a, e->name);
