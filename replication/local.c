@@ -71,6 +71,7 @@ struct put {
 	const char *slot;
 	const struct shown *old;	/* what it replaces, or NULL */
 	const struct local_file *file;
+	const struct hash *base;	/* what it was edited from, or NULL */
 	bool made;
 	bool restamp;			/* attributes are set anew, as a rename does */
 };
@@ -91,12 +92,22 @@ put(struct state *s, const struct put *p)
 	v.size = p->file->size;
 	v.made = p->made;
 	v.hlc = v.slot_at.hlc;
-	v.has_base = p->old || r->has_last;
+	v.has_base = p->base;
 	if (v.has_base)
-		v.base = p->old ? p->old->hash : r->last;
+		v.base = *p->base;
 	v.attrs = carry_attrs(&p->file->attrs, p->old && !p->restamp ? &p->old->attrs : NULL, v.slot_at);
 	regval_add(&r->shown, &v);
 	state_reg_changed(s, r);
+}
+
+/* What was removed here last counts as edited, unless it is back beside it. */
+static const struct hash *
+base_of_new(const struct reg *r, const struct name_group *g)
+{
+	for (size_t i = 0; i < g->len; i++)
+		if (r->has_last && hash_compare(&g->files[i].hash, &r->last) == 0)
+			return NULL;
+	return r->has_last ? &r->last : NULL;
 }
 
 /* Writes file at a name that shows `e` (or nothing) in group g. */
@@ -109,9 +120,11 @@ put_at(struct state *s, const struct folder *f, const char *name, const struct n
 	if (e) {
 		p.reg = e->leader_reg;
 		p.slot = e->slot;
+		p.base = &e->hash;
 	} else {
 		p.reg = state_reg(s, f->ids[0], name, true);
 		p.slot = "";
+		p.base = base_of_new(p.reg, g);
 		p.made = g->len == 0;
 	}
 	put(s, &p);
@@ -144,6 +157,7 @@ local_found(struct state *s, struct dir *d, const char *name, const struct local
 	struct put p = { .reg = state_reg(s, d, name, true), .slot = "", .file = f };
 
 	p.made = !p.reg->shown.len;
+	p.base = p.reg->has_last ? &p.reg->last : NULL;
 	put(s, &p);
 	return p.reg;
 }
@@ -451,7 +465,6 @@ local_exchange(struct state *s, struct dir *at, const char *name, struct dir *to
 	struct scope sc;
 	struct spot a, b;
 	struct local_file fa = { 0 }, fb = { 0 };
-	struct name_group none = { 0 };
 	int rc = 0;
 
 	scope_open(&sc, s);
@@ -461,6 +474,8 @@ local_exchange(struct state *s, struct dir *at, const char *name, struct dir *to
 		rc = -ENOENT;
 		goto out;
 	}
+	settle(s, &a.dirs, &b.folder, &sc.o);
+	settle(s, &b.dirs, &a.folder, &sc.o);
 	if (a.file)
 		fa = file_of(a.file);
 	if (b.file)
@@ -469,10 +484,10 @@ local_exchange(struct state *s, struct dir *at, const char *name, struct dir *to
 		put_at(s, &b.folder, to_name, &b.group, b.file, &fa, true);
 		put_at(s, &a.folder, name, &a.group, a.file, &fb, true);
 	} else if (a.file) {
-		put_at(s, &b.folder, to_name, &none, NULL, &fa, true);
+		put_at(s, &b.folder, to_name, &b.group, NULL, &fa, true);
 		drop(s, a.file, NULL);
 	} else if (b.file) {
-		put_at(s, &a.folder, name, &none, NULL, &fb, true);
+		put_at(s, &a.folder, name, &a.group, NULL, &fb, true);
 		drop(s, b.file, NULL);
 	}
 	if (a.dirs.len) {

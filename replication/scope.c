@@ -330,8 +330,10 @@ has_strayed(struct scope *sc, const struct shown *e)
 	return strayed;
 }
 
+/* Does a folder show at path, with that mode?  An implied one loses its mode when
+ * the directory that had it vanishes, though another may stand there still. */
 static bool
-path_is_folder(struct scope *sc, const char *path)
+folder_shows(struct scope *sc, const char *path, uint32_t mode)
 {
 	struct folder f = { &sc->s->root, 1 };
 	char *copy = mem_str(path), *rest = copy, *name;
@@ -340,7 +342,7 @@ path_is_folder(struct scope *sc, const char *path)
 		if (*name)
 			display_subfolder(sc->s, &f, name, &sc->o, &f);
 	free(copy);
-	return f.len > 0;
+	return f.len > 0 && display_folder_mode(&f) == mode;
 }
 
 static void
@@ -357,7 +359,8 @@ keep_folders(struct scope *sc)
 			now = mem_printf("%s%s", sc->to, path + n);
 		else
 			now = mem_str(path);
-		lost[i] = !(sc->gone && !sc->from && strcmp(path, sc->gone) == 0) && !path_is_folder(sc, now);
+		lost[i] = !(sc->gone && !sc->from && strcmp(path, sc->gone) == 0) &&
+		    !folder_shows(sc, now, sc->folders[i].mode);
 		free(now);
 	}
 	for (size_t i = 0; i < sc->folders_len; i++)

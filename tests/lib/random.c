@@ -19,6 +19,12 @@ random_reset(uint64_t seed)
 	at = seed;
 }
 
+uint64_t
+random_state(void)
+{
+	return at;
+}
+
 void
 random_init(void)
 {

@@ -14,6 +14,7 @@
 /* To be called once, at the start of main. */
 void		 random_init(void);
 void		 random_reset(uint64_t seed);
+uint64_t	 random_state(void);	/* for random_reset: to go on from here later */
 
 uint64_t	 random_number(void);
 size_t		 random_below(size_t n);		/* 0 .. n-1 */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "replication/mem.h"
+#include "tests/lib/listing.h"
 
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
@@ -227,6 +228,28 @@ sim_rename(struct state *s, const char *from, const char *to)
 		at_close(&b);
 	}
 	at_close(&a);
+	forget_touched(s);
+	return rc;
+}
+
+int
+sim_swap(struct state *s, const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b);
+	struct at x, y;
+	int rc;
+
+	if ((strncmp(a, b, n) == 0 && (b[n] == '/' || !b[n])) || (strncmp(a, b, m) == 0 && a[m] == '/'))
+		return -EINVAL;
+	rc = at_open(s, a, &x);
+	if (rc < 0)
+		return rc;
+	rc = at_open(s, b, &y);
+	if (rc == 0) {
+		rc = local_exchange(s, x.up.ids[0], x.name, y.up.ids[0], y.name);
+		at_close(&y);
+	}
+	at_close(&x);
 	forget_touched(s);
 	return rc;
 }
@@ -498,99 +521,14 @@ sim_tombstones(struct state *s)
 
 /* ---- what shows ---- */
 
-struct lines {
-	char **line;
-	size_t len;
-};
-
-static void
-add_line(struct lines *l, char *line)
-{
-	l->line = mem_resize(l->line, l->len + 1, sizeof(*l->line));
-	l->line[l->len++] = line;
-}
-
-static int
-by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The names that stand in a folder, each once. */
-static char **
-names_in(struct state *s, const struct folder *f, size_t *n)
-{
-	char **out = NULL;
-	struct reg *r, *tmp;
-	struct dir *c;
-
-	*n = 0;
-	for (size_t i = 0; i < f->len; i++) {
-		HASH_ITER(hh, s->regs, r, tmp)
-			if (r->dir == f->ids[i]) {
-				out = mem_resize(out, *n + 1, sizeof(*out));
-				out[(*n)++] = mem_str(reg_name(r));
-			}
-		for (c = f->ids[i]->children; c; c = c->next) {
-			out = mem_resize(out, *n + 1, sizeof(*out));
-			out[(*n)++] = mem_str(c->at.name);
-		}
-	}
-	if (*n)
-		qsort(out, *n, sizeof(*out), by_text);
-	return out;
-}
-
-static void
-list_folder(struct state *s, const struct folder *f, const char *path, struct obstack *o, struct lines *l)
-{
-	size_t n;
-	char **names = names_in(s, f, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		struct name_group g;
-		char *sub;
-
-		if (i && strcmp(names[i], names[i - 1]) == 0)
-			continue;
-		display_group(s, f, names[i], o, &g);
-		sub = mem_printf("%s%s%s", path, *path ? "/" : "", names[i]);
-		if (g.dirs.len) {
-			add_line(l, mem_printf("%s\t-\t%o\n", sub, display_folder_mode(&g.dirs)));
-			list_folder(s, &g.dirs, sub, o, l);
-		}
-		free(sub);
-		for (size_t j = 0; j < g.len; j++)
-			add_line(l, mem_printf("%s%s%s\t%.32s\t%o\n", path, *path ? "/" : "", g.files[j].name,
-			    (const char *)g.files[j].hash.b, attrs_mode(&g.files[j].attrs, 0)));
-		group_fini(&g);
-	}
-	for (size_t i = 0; i < n; i++)
-		free(names[i]);
-	free(names);
-}
-
 char *
 sim_tree(struct state *s)
 {
-	struct folder root = { &s->root, 1 };
-	struct lines l = { 0 };
-	size_t size = 1;
-	struct obstack o;
-	char *out, *p;
+	struct listing l;
+	char *text;
 
-	obstack_init(&o);
-	list_folder(s, &root, "", &o, &l);
-	obstack_free(&o, NULL);
-	if (l.len)
-		qsort(l.line, l.len, sizeof(*l.line), by_text);
-	for (size_t i = 0; i < l.len; i++)
-		size += strlen(l.line[i]);
-	p = out = mem_alloc(size);
-	for (size_t i = 0; i < l.len; i++) {
-		p = stpcpy(p, l.line[i]);
-		free(l.line[i]);
-	}
-	free(l.line);
-	return out;
+	listing_make(&l, s);
+	text = listing_text(&l);
+	listing_fini(&l);
+	return text;
 }

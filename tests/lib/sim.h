@@ -27,6 +27,7 @@ int		 sim_unlink(struct state *s, const char *path);
 int		 sim_mkdir(struct state *s, const char *path, uint32_t mode, enum dir_told told);
 int		 sim_rmdir(struct state *s, const char *path);
 int		 sim_rename(struct state *s, const char *from, const char *to);
+int		 sim_swap(struct state *s, const char *a, const char *b);
 int		 sim_chmod(struct state *s, const char *path, uint32_t mode);
 
 /* One full round; `limit` rows only, then the link breaks (SIZE_MAX: never). */
