@@ -58,7 +58,6 @@ exchange_lineage(struct state *s, const uint64_t *marks, size_t marks_len, uint6
 {
 	Sibfs__Wire__Lineage *m = mem_alloc(sizeof(*m));
 	struct block **list;
-	uint64_t i = 0;
 	size_t n;
 
 	sibfs__wire__lineage__init(m);
@@ -74,7 +73,7 @@ exchange_lineage(struct state *s, const uint64_t *marks, size_t marks_len, uint6
 	}
 	m->blocks = mem_alloc((HASH_COUNT(s->lineage.blocks) + 1) * sizeof(*m->blocks));
 	for (struct block *b = s->lineage.blocks; b; b = b->hh.next)
-		if (i++ >= since)
+		if (b->order > since)
 			m->blocks[m->n_blocks++] = block_message(b);
 	return m;
 }

@@ -64,6 +64,12 @@ static const char *const upgrades[] = {
 	"ALTER TABLE members ADD COLUMN data BLOB;"
 	"PRAGMA user_version = 2;"
 	"COMMIT",
+	/* Blocks of numbers, in the order in which they were learnt. */
+	"BEGIN IMMEDIATE;"
+	"CREATE TABLE blocks (n INTEGER PRIMARY KEY, token INTEGER, parent INTEGER, start INTEGER, last INTEGER,"
+	" id INTEGER);"
+	"PRAGMA user_version = 3;"
+	"COMMIT",
 };
 
 #define SCHEMA_VERSION (1 + (int)(sizeof(upgrades) / sizeof(*upgrades)))
@@ -78,6 +84,7 @@ enum statement {
 	PUT_CONTENT, DROP_CONTENTS,
 	PUT_DIR, LOAD_DIRS, DELETE_DIR, DELETE_FILES,
 	PUT_MEMBER, LOAD_MEMBERS, PUT_PEER, LOAD_PEERS,
+	PUT_BLOCK, LOAD_BLOCKS,
 	STATEMENTS,
 };
 
@@ -114,6 +121,8 @@ static const char *const sql[STATEMENTS] = {
 	[LOAD_MEMBERS] = "SELECT id, node, data FROM members",
 	[PUT_PEER] = "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
 	[LOAD_PEERS] = "SELECT id, node, epoch, seq FROM peers",
+	[PUT_BLOCK] = "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)",
+	[LOAD_BLOCKS] = "SELECT token, parent, start, last, id FROM blocks ORDER BY n",
 };
 
 struct index {
@@ -833,4 +842,33 @@ index_load_peers(struct index *x,
 		fn(arg, (const char *)sqlite3_column_text(st, 1), (uint64_t)sqlite3_column_int64(st, 0),
 		    (uint64_t)sqlite3_column_int64(st, 2), (uint64_t)sqlite3_column_int64(st, 3));
 	return finish(st, rc);
+}
+
+int
+index_put_block(struct index *x, const struct block *b)
+{
+	sqlite3_stmt *st = x->st[PUT_BLOCK];
+
+	sqlite3_bind_int64(st, 1, (int64_t)b->order);
+	sqlite3_bind_int64(st, 2, (int64_t)b->token);
+	sqlite3_bind_int64(st, 3, (int64_t)b->parent);
+	sqlite3_bind_int64(st, 4, (int64_t)b->start);
+	sqlite3_bind_int64(st, 5, (int64_t)b->last);
+	sqlite3_bind_int64(st, 6, (int64_t)b->id);
+	return change(x, st);
+}
+
+int
+index_load_blocks(struct index *x, struct lineage *out)
+{
+	sqlite3_stmt *st = x->st[LOAD_BLOCKS];
+	int rc, bad = 0;
+
+	while (bad == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+		if (lineage_load(out, (uint64_t)sqlite3_column_int64(st, 0), (uint64_t)sqlite3_column_int64(st, 1),
+		    (uint64_t)sqlite3_column_int64(st, 2), (uint64_t)sqlite3_column_int64(st, 3),
+		    (uint64_t)sqlite3_column_int64(st, 4)) < 0)
+			bad = -EIO;
+	rc = finish(st, rc);
+	return bad < 0 ? bad : rc;
 }

@@ -96,4 +96,9 @@ int		 index_put_peer(struct index *x, const char *node, uint64_t id, uint64_t ep
 int		 index_load_peers(struct index *x,
 		    void (*fn)(void *arg, const char *node, uint64_t id, uint64_t epoch, uint64_t seq), void *arg);
 
+/* ---- blocks of numbers ---- */
+
+int		 index_put_block(struct index *x, const struct block *b);
+int		 index_load_blocks(struct index *x, struct lineage *out);
+
 #endif

@@ -49,7 +49,21 @@ lineage_learn(struct lineage *x, uint64_t token, uint64_t parent, uint64_t start
 	b->start = b->last = start;
 	b->dirty = x->dirty = x->unsettled = true;
 	HASH_ADD(hh, x->blocks, token, sizeof(b->token), b);
-	x->last_new++;
+	b->order = ++x->learnt;
+	return 0;
+}
+
+int
+lineage_load(struct lineage *x, uint64_t token, uint64_t parent, uint64_t start, uint64_t last, uint64_t id)
+{
+	int rc = lineage_find(x, token) ? -EBADMSG : lineage_learn(x, token, parent, start);
+	struct block *b = lineage_find(x, token);
+
+	if (rc < 0)
+		return rc;
+	b->last = last;
+	b->id = id;
+	b->dirty = x->dirty = false;
 	return 0;
 }
 

@@ -40,6 +40,7 @@ struct block {
 	uint64_t start;		/* its first number; 0: of a root */
 	uint64_t last;		/* the highest that is known to have been given in it */
 	uint64_t id;		/* incarnation that its numbers stand under; 0: not settled yet */
+	uint64_t order;		/* how many were learnt before it, and 1 */
 	bool dirty;		/* to be written to the index */
 	/* As of the last time it was settled. */
 	uint64_t reach;		/* it went on to here at least */
@@ -49,7 +50,7 @@ struct block {
 
 struct lineage {
 	struct block *blocks;
-	uint64_t last_new;	/* counts what was learnt, for those who pass it on */
+	uint64_t learnt;	/* how many, for those who pass them on */
 	bool dirty;
 	bool unsettled;
 };
@@ -66,6 +67,10 @@ void		 lineage_fini(struct lineage *x);
  * that is not; -ENOSPC: too many.  To be settled.
  */
 int		 lineage_learn(struct lineage *x, uint64_t token, uint64_t parent, uint64_t start);
+
+/* One that was settled before, as it was; in the order in which they were learnt. */
+int		 lineage_load(struct lineage *x, uint64_t token, uint64_t parent, uint64_t start, uint64_t last,
+		    uint64_t id);
 
 /* That this number of the block was given. */
 void		 lineage_reach(struct lineage *x, uint64_t token, uint64_t last);

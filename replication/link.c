@@ -22,6 +22,7 @@
 
 #include "replication/content_impl.h"
 #include "replication/link_impl.h"
+#include "replication/replica_place.h"
 
 int
 link_fd(const struct link *l)
@@ -132,10 +133,11 @@ get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
 	if (rc < 0)
 		return rc;
 	vv_join(&l->know, &know);
-	vv_join(&l->peer->know, &know);
-	vv_fini(&know);
+	/* All that it has, which may be less than it had: it may be a store restored. */
+	vv_fini(&l->peer->know);
+	l->peer->know = know;
 	if (!l->subscribed) {
-		l->sent_seq = m->epoch == l->r->epoch ? m->since : 0;
+		l->sent_seq = place_cursor(l->r, m->epoch, m->since);
 		l->window = 0;
 		exchange_forget_told(&l->told);
 	}
@@ -260,16 +262,12 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 	}
 	if (!settings_node_valid(m->node) || !m->id)
 		return -EBADMSG;
-	if (m->id == r->s->self)
-		return refuse(l, "the far end is this very replica, or a copy of it");
-	if (strcmp(m->node, r->node) == 0)
-		return refuse(l, "both replicas have the same node name");
 	if (l->only && strcmp(m->node, l->only) != 0) {
 		snprintf(why, sizeof(why), "%s called where only %s may", m->node, l->only);
 		return refuse(l, why);
 	}
 	if (!l->dialer) {
-		struct peer *p = peers_find(r, m->node, true);
+		struct peer *p = peers_find_caller(r, m->node, m->id);
 
 		/* Both called at once: the call of the lower incarnation stays. */
 		if (p->link && p->link->dialer && r->s->self < m->id) {
@@ -285,19 +283,22 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 		snprintf(why, sizeof(why), "the far end calls itself %s, not %s", m->node, l->peer->name);
 		return refuse(l, why);
 	}
+	if (m->id == r->s->self)
+		return link_meet_copy(l, m);
 	if ((rc = join_set(l, m)) != 0)
 		return rc < 0 ? rc : 0;
 	l->greeted = true;
 	l->id = m->id;
-	l->epoch = m->epoch;
 	l->peer->id = m->id;
-	l->peer->tries = 0;
+	if (!m->run)
+		l->peer->tries = 0;
 	replica_add_member(r, m->id, m->node);
 	link_learn_members(l, m->members, m->n_members);
 	l->peer->state = "connected";
 	l->peer->since_s = (int64_t)time(NULL);
 	l->peer->error[0] = '\0';
 	log_info("%s: connected", l->peer->name);
+	link_answer_landmarks(l, m);
 	ping(l, replica_now_ms());
 	subscribe_unless_paused(l);
 	for (struct want *w = r->wants; w; w = w->hh.next)
@@ -372,6 +373,8 @@ dispatch(struct link *l, Frame **fp)
 	switch (f->what_case) {
 	case SIBFS__WIRE__FRAME__WHAT_HELLO:
 		return get_hello(l, f->hello);
+	case SIBFS__WIRE__FRAME__WHAT_LINEAGE:
+		return link_get_lineage(l, f->lineage);
 	case SIBFS__WIRE__FRAME__WHAT_SUBSCRIBE:
 		return get_subscribe(l, f->subscribe);
 	case SIBFS__WIRE__FRAME__WHAT_UNSUBSCRIBE:

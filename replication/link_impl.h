@@ -86,7 +86,7 @@ struct link {
 	int64_t answer_by_ms;		/* else the link is dead; 0: no answer is due */
 
 	/* What they are like. */
-	uint64_t id, epoch;
+	uint64_t id;
 
 	/* Sending: what they asked for. */
 	bool subscribed;		/* until one watermark, or for good */
@@ -103,6 +103,8 @@ struct link {
 	struct told *told;
 	unsigned members_sent;
 	struct serving *serving;
+	bool has_lineage;		/* they understand it */
+	uint64_t lineage_sent;		/* blocks that they were told of */
 
 	/* Offers of directories that nobody has heard of. */
 	struct offer *offered;
@@ -145,6 +147,16 @@ struct progress	*link_progress_of(struct replica *r, uint64_t id);
 void		 link_send_subscribe(struct link *l, bool once, uint64_t round);
 void		 link_send_ack(struct link *l);
 void		 link_send_watermark(struct link *l);
+
+/* ---- link_lineage.c ---- */
+
+/* What their Hello says that they know of: the answer is what they lack. */
+void		 link_answer_landmarks(struct link *l, const Sibfs__Wire__Hello *m);
+/* Before anything that may name dots of blocks learnt since. */
+void		 link_lineage_news(struct link *l);
+int		 link_get_lineage(struct link *l, const Sibfs__Wire__Lineage *m);
+/* Their Hello has our incarnation. */
+int		 link_meet_copy(struct link *l, const Sibfs__Wire__Hello *m);
 
 /* ---- link_offer.c ---- */
 

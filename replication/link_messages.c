@@ -13,9 +13,27 @@
 
 #include "replication/link_impl.h"
 
+/* May it name dots? */
+static bool
+names_dots(const Frame *f)
+{
+	switch (f->what_case) {
+	case SIBFS__WIRE__FRAME__WHAT_HELLO:
+	case SIBFS__WIRE__FRAME__WHAT_LINEAGE:
+	case SIBFS__WIRE__FRAME__WHAT_BYE:
+	case SIBFS__WIRE__FRAME__WHAT_PING:
+	case SIBFS__WIRE__FRAME__WHAT_DATA:
+		return false;
+	default:
+		return true;
+	}
+}
+
 void
 link_send_frame(struct link *l, const Frame *f, bool compress)
 {
+	if (names_dots(f))
+		link_lineage_news(l);
 	if (!l->closing && frame_put(&l->out, f, compress) < 0)
 		link_close(l, "refused", "a message would be too large");
 }
@@ -49,6 +67,8 @@ link_send_hello(struct link *l)
 	l->said_join = m.join;
 	snprintf(l->said_set, sizeof(l->said_set), "%s", m.set);
 	m.epoch = l->r->epoch;
+	m.run = l->r->run;
+	m.landmarks = lineage_landmarks(&l->r->s->lineage, &m.n_landmarks);
 	HASH_ITER(hh, l->r->members, x, tmp) {
 		sibfs__wire__member__init(&all[m.n_members]);
 		all[m.n_members].id = x->id;
@@ -58,6 +78,7 @@ link_send_hello(struct link *l)
 	}
 	m.members = list;
 	link_send_frame(l, &f, false);
+	free(m.landmarks);
 	free(all);
 	free(list);
 }
@@ -91,7 +112,7 @@ link_send_subscribe(struct link *l, bool once, uint64_t round)
 
 	f.subscribe = &m;
 	m.epoch = p ? p->epoch : 0;
-	m.since = p && p->epoch == l->epoch ? p->seq : 0;
+	m.since = p ? p->seq : 0;
 	wire_dots(&l->r->s->know, &m.know, &m.n_know);
 	m.once = once;
 	m.round = round;

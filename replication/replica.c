@@ -20,6 +20,7 @@
 #include <utlist.h>
 
 #include "replication/control.h"
+#include "replication/replica_fork.h"
 #include "replication/replica_impl.h"
 
 #define TICK_MS 1000
@@ -64,6 +65,21 @@ replica_member(struct replica *r, uint64_t id)
 }
 
 void
+replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size)
+{
+	char node[SETTINGS_NODE_MAX + 1];
+	unsigned nth = 1;
+
+	snprintf(node, sizeof(node), "%s", replica_member(r, v->e[i].id));
+	for (uint32_t j = 0; j < i; j++)
+		nth += strcmp(replica_member(r, v->e[j].id), node) == 0;
+	if (nth > 1)
+		snprintf(out, size, "%s#%u", node, nth);
+	else
+		snprintf(out, size, "%s", node);
+}
+
+void
 replica_add_member(struct replica *r, uint64_t id, const char *node)
 {
 	struct member *m;
@@ -97,12 +113,38 @@ put_number(struct index *x, const char *key, uint64_t n)
 	return index_set_value(x, key, &n, sizeof(n));
 }
 
+/* Who we are, and the blocks of numbers: all in the transaction of the first
+ * event that uses them. */
+static int
+write_lineage(struct replica *r)
+{
+	struct state *s = r->s;
+	int rc = put_number(r->x, "incarnation", s->self);
+
+	if (rc == 0)
+		rc = put_number(r->x, "block", s->block);
+	for (const struct block *b = s->lineage.blocks; b && rc == 0; b = b->hh.next)
+		if (b->dirty)
+			rc = index_put_block(r->x, b);
+	return rc;
+}
+
+static void
+lineage_is_written(struct lineage *x)
+{
+	for (struct block *b = x->blocks; b && x->dirty; b = b->hh.next)
+		b->dirty = false;
+	x->dirty = false;
+}
+
 static int
 write_dirty(struct replica *r)
 {
 	struct state *s = r->s;
 	int rc = 0;
 
+	if (vv_dominates(&s->know, &s->seen))
+		vv_clear(&s->seen);
 	for (size_t i = 0; i < s->dirty_dirs.len && rc == 0; i++) {
 		const struct dir *d = s->dirty_dirs.d[i];
 
@@ -118,6 +160,10 @@ write_dirty(struct replica *r)
 		rc = put_number(r->x, "seq", s->seq);
 	if (rc == 0)
 		rc = index_set_value(r->x, "know", s->know.e, s->know.len * sizeof(*s->know.e));
+	if (rc == 0)
+		rc = index_set_value(r->x, "seen", s->seen.e, s->seen.len * sizeof(*s->seen.e));
+	if (rc == 0 && s->lineage.dirty)
+		rc = write_lineage(r);
 	return rc;
 }
 
@@ -127,7 +173,7 @@ replica_commit(struct replica *r)
 	struct state *s = r->s;
 	int rc;
 
-	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len)
+	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len && !s->lineage.dirty)
 		return 0;
 	if (r->index_broken)
 		return -EIO;
@@ -153,6 +199,7 @@ replica_commit(struct replica *r)
 	for (size_t i = 0; i < s->dirty_regs.len; i++)
 		s->dirty_regs.r[i]->dirty = false;
 	s->dirty_dirs.len = s->dirty_regs.len = 0;
+	lineage_is_written(&s->lineage);
 	return 0;
 
 failed:
@@ -536,6 +583,7 @@ replica_start(struct replica *r, const struct replica_view *view, const char *mo
 		return r->listen_fd;
 	netwatch_open(&r->net);
 	replica_attach(r, view, mountpoint);
+	fork_say_last(r);
 	if ((rc = hasher_start(r)) < 0)
 		return rc;
 	r->running = true;

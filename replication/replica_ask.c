@@ -22,8 +22,12 @@ vv_text(struct replica *r, const struct vv *v)
 {
 	char **part = mem_resize(NULL, v->len + 1, sizeof(*part)), *out = mem_str("");
 
-	for (uint32_t i = 0; i < v->len; i++)
-		part[i] = mem_printf("%s:%" PRIu64, replica_member(r, v->e[i].id), v->e[i].n);
+	for (uint32_t i = 0; i < v->len; i++) {
+		char name[SETTINGS_NODE_MAX + 16];
+
+		replica_name_in(r, v, i, name, sizeof(name));
+		part[i] = mem_printf("%s:%" PRIu64, name, v->e[i].n);
+	}
 	if (v->len)
 		qsort(part, v->len, sizeof(*part), by_name);
 	for (uint32_t i = 0; i < v->len; i++) {

@@ -29,6 +29,8 @@
 
 #define REPLICA_SET_MAX 64
 
+#define PLACE_EPOCHS 256
+
 /* First in a journal that was begun anew while files were open. */
 #define JOURNAL_CUT "cut"
 
@@ -116,7 +118,14 @@ struct replica {
 	char *path;
 	char node[SETTINGS_NODE_MAX + 1];
 	char set[REPLICA_SET_MAX + 1];
-	uint64_t epoch;
+	uint64_t epoch;		/* of the sequence numbers given now */
+	struct epoch {
+		uint64_t token;		/* random: one for each opening */
+		uint64_t start;		/* all up to here are of those before */
+	} epochs[PLACE_EPOCHS];		/* the last ones */
+	size_t epochs_len;
+	unsigned own_forks;	/* in our past, as far as was said */
+	uint64_t run;		/* random: tells this process from one that runs a copy */
 	bool as_root;
 
 	struct state *s;
@@ -130,6 +139,7 @@ struct replica {
 	bool walking;		/* many files are taken in at once */
 	bool unsynced;		/* content that the next commit speaks of is not on disk yet */
 	bool clean_start;
+	bool restored;		/* copied, restored or rolled back: what is missing was not removed */
 	bool same_boot;		/* the machine runs since the store was opened last */
 	bool opened;
 	bool index_failed;	/* the last commit did not succeed */
@@ -188,6 +198,9 @@ struct replica {
 int64_t		 replica_now_ms(void);			/* monotonic */
 const char	*replica_member(struct replica *r, uint64_t id);
 void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
+/* What users see of the i-th entry: its node's name, from the second incarnation
+ * of one name on with "#2" and so on. */
+void		 replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size);
 
 /* Begins a transaction, unless one is under way. */
 int		 replica_begin(struct replica *r);
@@ -359,6 +372,7 @@ void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);
 
 void		 peers_reload(struct replica *r);
 struct peer	*peers_find(struct replica *r, const char *name, bool make);
+struct peer	*peers_find_caller(struct replica *r, const char *node, uint64_t id);
 /* This host's network changed: peers are called at once, links looked at. */
 void		 peers_network_changed(struct replica *r);
 void		 peers_tick(struct replica *r, int64_t now_ms);

@@ -17,6 +17,7 @@
 
 #include "replication/open_impl.h"
 #include "replication/replica_impl.h"
+#include "replication/replica_place.h"
 
 #define FUSE_MAGIC 0x65735546
 
@@ -51,6 +52,9 @@ check_target(struct replica *r, char *why, size_t size)
 		    r->path);
 	if (fstatat(r->root_fd, META "/index.db", &st, 0) == 0)
 		return open_say(why, size, -EEXIST, "%s is a store already", r->path);
+	if (fstatat(r->root_fd, META "/config", &st, 0) == 0)
+		return open_say(why, size, -EEXIST, "%s is a store that lost its index: `sibfs doctor %s` makes it anew",
+		    r->path, r->path);
 	if (fstatfs(r->root_fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
 		return open_say(why, size, -EINVAL, "%s is on a FUSE file system: use a directory on a disk", r->path);
 	if (is_inside_store(r->path))
@@ -107,7 +111,7 @@ remove_meta(int root_fd)
 {
 	static const char *const names[] = { META "/staging", META "/chunks", META "/trash", META "/moving", META "/index.db",
 		META "/index.db-wal", META "/index.db-shm", META "/index.db-journal", META "/lock", META "/journal",
-		META "/config" };
+		META "/config", META "/opened", META "/opened.new" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (unlinkat(root_fd, names[i], 0) < 0)
@@ -152,6 +156,10 @@ replica_init(const char *path, const char *node, const char *set,
 		goto undo;
 	if ((rc = write_identity(r, node, set)) < 0) {
 		open_say(why, size, rc, "%s: the index cannot be written: %s", r->path, strerror(-rc));
+		goto undo;
+	}
+	if ((rc = place_mark(r)) < 0) {
+		open_say(why, size, rc, "%s: it cannot be marked as opened: %s", r->path, strerror(-rc));
 		goto undo;
 	}
 	settings_set(r->meta_fd, "replica", "node", r->node);

@@ -21,7 +21,9 @@
 
 #include "replication/display.h"
 #include "replication/open_impl.h"
+#include "replication/replica_fork.h"
 #include "replication/replica_impl.h"
+#include "replication/replica_place.h"
 #include "replication/take.h"
 
 
@@ -249,6 +251,36 @@ get_text(struct index *x, const char *key, char *out, size_t size)
 }
 
 static void
+get_vector(struct index *x, const char *key, struct vv *out)
+{
+	size_t len;
+	void *p;
+
+	if (index_get_value(x, key, &p, &len) < 0)
+		return;
+	for (size_t i = 0; i < len / sizeof(struct dot); i++)
+		vv_raise(out, ((struct dot *)p)[i]);
+	free(p);
+}
+
+/* A store of a version that kept only one has that. */
+static void
+load_epochs(struct replica *r)
+{
+	size_t len;
+	void *p;
+
+	r->epochs[r->epochs_len++] = (struct epoch){ r->epoch, 0 };
+	if (index_get_value(r->x, "epochs", &p, &len) < 0)
+		return;
+	if (len <= sizeof(r->epochs)) {
+		r->epochs_len = len / sizeof(*r->epochs);
+		memcpy(r->epochs, p, r->epochs_len * sizeof(*r->epochs));
+	}
+	free(p);
+}
+
+static void
 load_member(void *arg, uint64_t id, const char *node, const void *data, size_t len)
 {
 	struct replica *r = arg;
@@ -331,6 +363,23 @@ load_disk(struct replica *r, struct dir_inos *l)
 	}
 }
 
+/* After all files were copied the directories stand where they stood, as other
+ * inodes. */
+static void
+find_inodes(struct replica *r, struct dir_inos *l)
+{
+	for (size_t i = 0; i < l->len; i++) {
+		char *path = l->e[i].ino ? take_path(l->e[i].d) : NULL;
+		struct stat st;
+
+		if (path && *path)
+			l->e[i].ino = fstatat(r->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			    S_ISDIR(st.st_mode) ? st.st_ino : 0;
+		state_dir_noted(r->s, l->e[i].d);
+		free(path);
+	}
+}
+
 /* Changes with each start of the machine. */
 static void
 read_boot_id(char *out, size_t size)
@@ -350,8 +399,8 @@ load(struct replica *r, char *why, size_t size)
 	struct dir_inos l = { 0 };
 	uint64_t self, counter, hlc, seq;
 	char clean[4] = "", boot[64], last_boot[64] = "";
-	size_t len;
-	void *p;
+	enum place_verdict verdict;
+	size_t n;
 	int rc;
 
 	if ((rc = get_text(r->x, "node", r->node, sizeof(r->node))) < 0 ||
@@ -371,24 +420,37 @@ load(struct replica *r, char *why, size_t size)
 	r->s->counter = counter;
 	r->s->hlc = hlc;
 	r->s->seq = seq;
-	if (index_get_value(r->x, "know", &p, &len) == 0) {
-		for (size_t i = 0; i < len / sizeof(struct dot); i++)
-			vv_raise(&r->s->know, ((struct dot *)p)[i]);
-		free(p);
-	}
+	r->run = open_random_id();
+	get_number(r->x, "block", &r->s->block);
+	get_vector(r->x, "know", &r->s->know);
+	get_vector(r->x, "seen", &r->s->seen);
+	load_epochs(r);
+	verdict = place_check(r);
+	r->restored = verdict != PLACE_SAME;
 	if ((rc = index_load_members(r->x, load_member, r)) < 0 ||
 	    (rc = index_load_peers(r->x, load_progress, r)) < 0 ||
+	    (rc = index_load_blocks(r->x, &r->s->lineage)) < 0 ||
 	    (rc = index_load_dirs(r->x, r->s, load_dir, &l)) < 0 ||
 	    (rc = index_count_files(r->x, load_count, r)) < 0) {
 		free(l.e);
 		return open_say(why, size, rc, "%s: the index cannot be read: %s", r->path, strerror(-rc));
 	}
+	free(lineage_settle(&r->s->lineage, &n));
 	state_rebuild(r->s);
 	r->s->touched_dirs.len = 0;
 	for (struct dir *d = r->s->dirs; d; d = d->hh.next)
 		d->touched = false;
+	if (verdict == PLACE_COPIED || verdict == PLACE_RESTORED)
+		find_inodes(r, &l);
 	load_disk(r, &l);
 	free(l.e);
+	if ((rc = place_mark(r)) < 0)
+		return open_say(why, size, rc, "%s: it cannot be marked as opened: %s", r->path, strerror(-rc));
+	if (r->restored) {
+		for (struct disk_dir *dd = r->disk.dirs; dd; dd = dd->hh.next)
+			disk_mark_dir(r, dd);
+		fork_self(r, place_text(verdict));
+	}
 	return 0;
 }
 
@@ -451,12 +513,12 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	rc = index_open(r->meta_fd, false, &r->x, why, size);
 	if (rc < 0) {
 		if (rc == -ENOENT)
-			open_say(why, size, rc, "%s: the index is missing", r->path);
+			open_say(why, size, rc, "%s has lost its index: `sibfs doctor %s` makes it anew", r->path, r->path);
 		goto err;
 	}
 	if ((rc = load(r, why, size)) < 0)
 		goto err;
-	if (!r->clean_start)
+	if (!r->clean_start || r->restored)
 		replica_recover(r);
 	content_load(r);
 	view_update(r);

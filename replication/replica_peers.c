@@ -37,6 +37,24 @@ peers_find(struct replica *r, const char *name, bool make)
 	return p;
 }
 
+/*
+ * Two replicas may have one node name.  The second that is connected at the same
+ * time goes by "name~1a2b" here, so that neither takes the other's place.
+ */
+struct peer *
+peers_find_caller(struct replica *r, const char *node, uint64_t id)
+{
+	struct peer *p = peers_find(r, node, true);
+	char *name;
+
+	if (strcmp(node, r->node) != 0 && (!p->link || p->id == id || !p->id || !link_is_up(p->link)))
+		return p;
+	name = mem_printf("%s~%04x", node, (unsigned)(id & 0xffff));
+	p = peers_find(r, name, true);
+	free(name);
+	return p;
+}
+
 const struct settings_peer *
 peers_settings(const struct replica *r, const struct peer *p)
 {

@@ -130,6 +130,20 @@ check_dirs(struct recovery *q)
 	}
 }
 
+/* Known, and not here: nothing of it shows until its content comes. */
+static void
+unshow(struct replica *r, struct reg *reg)
+{
+	reg->pending = mem_alloc(sizeof(*reg->pending));
+	*reg->pending = reg->shown;
+	reg->shown = (struct regval){ 0 };
+	while (reg->files_len)
+		reg_file_forget(reg, reg->files[0].name);
+	state_reg_changed(r->s, reg);
+	if (content_ready(r, reg, 0))
+		view_defer(r, reg);
+}
+
 static int
 check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -154,6 +168,14 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 		m = find_moving(q, f->stamp.ino);
 		if (m && renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
 			state_touch_reg(q->r->s, reg);
+		} else if (q->r->restored && !reg->pending && reg->files_len == 1) {
+			unshow(q->r, reg);
+			return 0;
+		} else if (q->r->restored) {
+			reg_file_forget(reg, f->name);
+			state_reg_noted(q->r->s, reg);
+			state_touch_reg(q->r->s, reg);
+			i--;
 		} else if (reg->pending) {
 			/* It made way for what is pending. */
 			reg_file_forget(reg, f->name);
@@ -192,7 +214,7 @@ drop_missing_dirs(struct recovery *q)
 	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
 		if (stands_at_its_place(q->r, dd))
 			continue;
-		if (in_journal(q, dd->up->ino, dd->name)) {
+		if (!q->r->restored && in_journal(q, dd->up->ino, dd->name)) {
 			char *gone = mem_str(dd->name);
 
 			local_gone(q->r, dd->up, gone);
@@ -270,15 +292,17 @@ replica_recover(struct replica *r)
 	struct recovery q = { .r = r };
 	struct timespec now;
 
-	log_info("the last stop was not clean: looking at what changed since");
+	if (!r->restored)
+		log_info("the last stop was not clean: looking at what changed since");
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	read_journal(&q);
 	list_moving(&q);
-	if (!follow_journal(&q)) {
+	if (r->restored || !follow_journal(&q)) {
 		log_info("looking at the whole tree");
 		check_dirs(&q);
-		local_reconcile_touched(r, r->disk.root, was_touched, &q);
+		/* What the journal says may be of another time than the index. */
+		local_reconcile_touched(r, r->disk.root, r->restored ? NULL : was_touched, &q);
 		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
 		drop_missing_dirs(&q);
 	}

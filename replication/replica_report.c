@@ -11,6 +11,7 @@
 
 #include "replication/display.h"
 #include "replication/content_impl.h"
+#include "replication/replica_fork.h"
 #include "replication/take.h"
 
 #define obstack_chunk_alloc mem_alloc
@@ -97,6 +98,21 @@ peer_report(struct replica *r, struct peer *p)
 	    (json_int_t)p->received_bytes);
 }
 
+/* Other replicas that are linked now and have our name, or one name between them. */
+static json_t *
+same_names(struct replica *r)
+{
+	json_t *out = json_array();
+
+	for (struct peer *p = r->peers; p; p = p->next) {
+		size_t n = strcspn(p->name, "~");
+
+		if (p->link && p->name[n])
+			json_array_append_new(out, json_pack("{s:s#,s:s}", "node", p->name, (int)n, "peer", p->name));
+	}
+	return out;
+}
+
 json_t *
 report_status(struct replica *r)
 {
@@ -112,6 +128,8 @@ report_status(struct replica *r)
 	    (json_int_t)content_wanted(r, &bytes), "peers", peers);
 	if (r->view)
 		json_object_set_new(out, "data", json_string(r->view->data_path(r->view->ctx)));
+	json_object_set_new(out, "forks", fork_notes(r));
+	json_object_set_new(out, "same_names", same_names(r));
 	if (r->index_broken)
 		json_object_set_new(out, "error", json_string("the index is damaged: nothing is replicated"));
 	else if (r->index_failed)
@@ -138,7 +156,7 @@ json_name(const char *s)
 }
 
 struct named_dot {
-	char node[SETTINGS_NODE_MAX + 1];
+	char node[SETTINGS_NODE_MAX + 16];
 	uint64_t n;
 };
 
@@ -160,7 +178,7 @@ vector_json(struct replica *r, const struct shown *e)
 		vv_join(&v, &e->refs[i].reg->shown.ctx);
 	d = mem_resize(NULL, v.len + 1, sizeof(*d));
 	for (uint32_t i = 0; i < v.len; i++) {
-		snprintf(d[i].node, sizeof(d[i].node), "%s", replica_member(r, v.e[i].id));
+		replica_name_in(r, &v, i, d[i].node, sizeof(d[i].node));
 		d[i].n = v.e[i].n;
 	}
 	qsort(d, v.len, sizeof(*d), by_node);

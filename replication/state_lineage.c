@@ -32,6 +32,7 @@ state_fork(struct state *s)
 	s->self = s->io.token(s->io.ctx);
 	s->counter = 0;
 	s->block = s->block_left = 0;
+	s->lineage.dirty = true;
 }
 
 bool
@@ -43,6 +44,7 @@ state_fork_check(struct state *s)
 		return false;
 	if (own && own->id != s->self) {
 		s->self = own->id;
+		s->lineage.dirty = true;
 		return true;
 	}
 	tip = lineage_tip(&s->lineage, s->self);

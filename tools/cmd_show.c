@@ -172,6 +172,21 @@ print_peers(const json_t *peers)
 		print_peer(p, width);
 }
 
+/* What the store went through, and replicas that cannot be told apart by name. */
+static void
+print_troubles(const json_t *s)
+{
+	char time_text[32];
+	size_t i;
+	json_t *x;
+
+	json_array_foreach(json_object_get(s, "forks"), i, x)
+		printf("%s: %s\n", when(json_object_get(x, "time"), time_text), text_of(x, "text"));
+	json_array_foreach(json_object_get(s, "same_names"), i, x)
+		printf("more than one replica is called %s (here also %s): nothing is lost, but give one another name "
+		    "by making it anew\n", text_of(x, "node"), text_of(x, "peer"));
+}
+
 static void
 print_status(const json_t *s)
 {
@@ -195,6 +210,7 @@ print_status(const json_t *s)
 		printf("no conflicts\n");
 	if (wanted > 0)
 		printf("%lld file%s still without content\n", wanted, wanted == 1 ? "" : "s");
+	print_troubles(s);
 	print_peers(json_object_get(s, "peers"));
 }
 

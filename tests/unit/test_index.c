@@ -836,7 +836,7 @@ test_a_store_of_the_first_version_is_upgraded(void **state)
 	snprintf(path, sizeof(path), "%s/index.db", f->dir);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "DROP INDEX regs_wait; ALTER TABLE regs DROP COLUMN wait_id;"
-	    "ALTER TABLE regs DROP COLUMN wait_n; ALTER TABLE members DROP COLUMN data; PRAGMA user_version = 1", NULL,
+	    "ALTER TABLE regs DROP COLUMN wait_n; ALTER TABLE members DROP COLUMN data; DROP TABLE blocks; PRAGMA user_version = 1", NULL,
 	    NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
 	open_index(f, false);
