@@ -175,6 +175,7 @@ backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const str
 			.generation = e->generation,
 			.entry_valid = (uint64_t)e->entry_timeout,
 			.attr_valid = (uint64_t)e->attr_timeout,
+			.attr_valid_nsec = (uint32_t)((e->attr_timeout - (double)(uint64_t)e->attr_timeout) * 1e9),
 			.attr = attr_of(&e->attr),
 		},
 		.open = opened(i, fh),

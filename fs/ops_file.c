@@ -17,6 +17,12 @@
 #include "fs/handle.h"
 #include "fs/ops.h"
 
+/*
+ * The kernel looks at the attributes of a new file once more to let it be
+ * opened; it need not ask for that.
+ */
+#define OPENING	0.01
+
 static struct handle *
 handle_of(const struct fuse_file_info *fi)
 {
@@ -271,7 +277,7 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	inode_hold(i);
 	i->writer_opens++;
 	atomic_fetch_add(&i->writers, 1);
-	e->attr_timeout = 0;
+	e->attr_timeout = OPENING;
 	if (name != NULL)
 		session_name_new(fs, name, true);
 	passed = backing_open(fs, i);
