@@ -18,6 +18,7 @@
 
 #include "replication/disk.h"
 #include "replication/hasher.h"
+#include "replication/ignore.h"
 #include "replication/index.h"
 #include "replication/local.h"
 #include "replication/log.h"
@@ -132,6 +133,7 @@ struct replica {
 	struct index *x;
 	struct disk disk;
 	struct settings settings;
+	struct ignore *ignore;	/* NULL: no rules */
 	struct member *members;
 	unsigned members_len;
 	struct progress *progress;
@@ -258,6 +260,9 @@ void		 local_reconcile(struct replica *r, struct disk_dir *dd,
 typedef bool	 local_touched_fn(void *arg, ino_t dir, const char *name);
 void		 local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn *touched, void *arg);
 
+/* Those names that `before` covered and the rules of now do not. */
+void		 local_reconcile_ignored(struct replica *r, const struct ignore *before);
+
 /* One name, and all below it if it is a directory not known yet. */
 void		 local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *name);
 
@@ -265,6 +270,17 @@ void		 local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *
 void		 local_gone(struct replica *r, struct disk_dir *dd, const char *name);
 
 int		 local_answer(struct replica *r, const struct event *e, char **out);
+
+/* ---- replica_ignore.c: names that stay local ---- */
+
+void		 ignore_load(struct replica *r);
+bool		 ignore_covers_at(const struct ignore *ig, const struct disk_dir *dd, const char *name, bool is_dir);
+bool		 ignore_at(const struct replica *r, const struct disk_dir *dd, const char *name, bool is_dir);
+bool		 ignore_dir(const struct replica *r, const struct dir *d);
+bool		 ignore_reg(const struct replica *r, const struct reg *reg);
+/* What a user did with names that stay local, or between those and others.
+ * False: it is an event as any other. */
+bool		 ignore_event(struct replica *r, const struct event *e, struct disk_dir *at, struct disk_dir *to);
 
 /* ---- replica_attr.c: attributes on disk and as cells ---- */
 
