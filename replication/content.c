@@ -297,6 +297,9 @@ content_ready(struct replica *r, struct reg *reg, uint64_t from)
 	uint64_t max = r->hasher ? LISTS_WORTH : UINT64_MAX;
 	bool ready = true;
 
+	if (ignore_reg(r, reg))
+		return false;
+
 	for (uint32_t i = 0; i < reg->pending->len; i++) {
 		const struct version *v = &reg->pending->v[i];
 

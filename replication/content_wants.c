@@ -395,7 +395,7 @@ content_still_wanted(struct replica *r, const struct want *w)
 		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
 		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
 
-		if (reg && reg->pending && regval_has(reg->pending, &w->hash))
+		if (reg && reg->pending && regval_has(reg->pending, &w->hash) && !ignore_reg(r, reg))
 			return true;
 	}
 	return false;

@@ -30,4 +30,8 @@ bool		 local_stamp_same(const struct file_stamp *a, const struct stat *st);
 void		 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told);
 void		 local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to);
 
+/* All files that are noted in dd are gone, as if users had removed them.  The
+ * index is up to date. */
+void		 local_forget_files(struct replica *r, struct disk_dir *dd);
+
 #endif

@@ -167,6 +167,7 @@ replica_init(const char *path, const char *node, const char *set,
 	disk_assign(r->s->root, r->disk.root);
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	ignore_load(r);
 	local_reconcile(r, r->disk.root, progress, arg);
 	disk_mark_dir(r, r->disk.root);
 	if ((rc = replica_commit(r)) < 0) {

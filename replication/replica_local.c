@@ -325,7 +325,8 @@ local_seal(struct replica *r, struct disk_dir *dd, const char *name)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	write_at(r, dd, copy, 0, true, NULL);
+	if (!ignore_at(r, dd, copy, false))
+		write_at(r, dd, copy, 0, true, NULL);
 	free(copy);
 }
 
@@ -339,7 +340,8 @@ local_seal_new(struct replica *r, struct disk_dir *dd, const char *name)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	if (fd < 0 || !dd->ids_len || local_read_file(r, fd, name, &st, NULL, &file) < 0)
+	if (fd < 0 || !dd->ids_len || ignore_at(r, dd, name, false) ||
+	    local_read_file(r, fd, name, &st, NULL, &file) < 0)
 		return;
 	local_note_file(r, local_found(r->s, dd->ids[0], name, &file), name, &file.hash, &st, fd);
 	attrs_fini(&file.attrs);
@@ -426,6 +428,28 @@ stat_elsewhere(struct replica *r, ino_t ino, struct stat *st)
 	close(fd);
 }
 
+/* A directory that only peers had, for as long as it was ignored, is this one. */
+static bool
+comes_to_stand(struct replica *r, struct disk_dir *up, const char *name, ino_t ino)
+{
+	struct disk_dir *dd;
+	struct seen q;
+	bool is;
+
+	local_seen_open(r, up, name, &q);
+	is = !q.e && q.g.dirs.len && !disk_of(q.g.dirs.ids[0]);
+	if (is) {
+		dd = disk_add(&r->disk, ino, up, name);
+		for (size_t i = 0; i < q.g.dirs.len; i++) {
+			disk_assign(q.g.dirs.ids[i], dd);
+			state_dir_noted(r->s, q.g.dirs.ids[i]);
+			state_touch_dir(r->s, q.g.dirs.ids[i]);
+		}
+	}
+	local_seen_close(&q);
+	return is;
+}
+
 void
 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
 {
@@ -444,6 +468,8 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 		return;
 	}
 	rc = local_mkdir(r->s, up->ids[0], name, st.st_mode & 07777, told, &d);
+	if (rc == -EEXIST && comes_to_stand(r, up, name, ino))
+		return;
 	if (rc < 0) {
 		log_warn("%s: made, but something shows there: %s", name, strerror(-rc));
 		return;
@@ -468,6 +494,41 @@ forget_dir(struct replica *r, struct disk_dir *dd)
 	for (size_t i = 0; i < dd->ids_len; i++)
 		state_touch_dir(r->s, dd->ids[i]);
 	disk_forget(&r->disk, dd);
+}
+
+struct noted {
+	struct replica *r;
+	char **names;
+	size_t len;
+};
+
+static int
+collect_noted(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct noted *q = arg;
+	struct dir *d = state_dir_num(q->r->s, dir_num);
+	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
+
+	(void)seq;
+	for (uint32_t i = 0; reg && i < reg->files_len; i++) {
+		q->names = mem_resize(q->names, q->len + 1, sizeof(*q->names));
+		q->names[q->len++] = mem_str(reg->files[i].name);
+	}
+	return 0;
+}
+
+void
+local_forget_files(struct replica *r, struct disk_dir *dd)
+{
+	struct noted q = { .r = r };
+
+	for (size_t i = 0; i < dd->ids_len; i++)
+		index_regs_in_dir(r->x, dd->ids[i]->num, collect_noted, &q);
+	for (size_t i = 0; i < q.len; i++) {
+		unlink_at(r, dd, q.names[i]);
+		free(q.names[i]);
+	}
+	free(q.names);
 }
 
 /* Does the state show dd under that name? */
@@ -702,7 +763,7 @@ local_event(struct replica *r, struct event *e)
 	struct disk_dir *at = disk_find(&r->disk, e->dir), *to = e->name2 ? disk_find(&r->disk, e->dir2) : NULL;
 
 	r->s->now = (uint64_t)e->time_ns;
-	if (e->op == REPLICA_IDLE)
+	if (e->op == REPLICA_IDLE || ignore_event(r, e, at, to))
 		return;
 	if (!at || !at->ids_len || (e->name2 && (!to || !to->ids_len))) {
 		log_debug("%s: in a directory that is not replicated", e->name ? e->name : "?");

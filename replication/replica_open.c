@@ -194,6 +194,7 @@ replica_close(struct replica *r)
 	free(r->polled.fds);
 	free(r->polled.who);
 	disk_fini(&r->disk);
+	ignore_free(r->ignore);
 	index_close(r->x);
 	state_free(r->s);
 	settings_fini(&r->settings);
@@ -518,6 +519,7 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	}
 	if ((rc = load(r, why, size)) < 0)
 		goto err;
+	ignore_load(r);
 	if (!r->clean_start || r->restored)
 		replica_recover(r);
 	content_load(r);

@@ -19,6 +19,8 @@ struct walk {
 	struct replica *r;
 	local_touched_fn *touched;	/* NULL: all that differs is a user's doing */
 	void *touched_arg;
+	bool changed_only;		/* what `before` covered, and the rules of now do not */
+	const struct ignore *before;
 	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
 	void *arg;
 	uint64_t files, bytes;
@@ -93,6 +95,14 @@ walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 		return;
 	if (st.st_dev != w->r->dev) {
 		log_info("%s: another file system is mounted here: left alone", name);
+		return;
+	}
+	if (ignore_at(w->r, dd, name, S_ISDIR(st.st_mode)))
+		return;
+	if (w->changed_only && !ignore_covers_at(w->before, dd, name, S_ISDIR(st.st_mode))) {
+		sub = S_ISDIR(st.st_mode) ? disk_find(&w->r->disk, st.st_ino) : NULL;
+		if (sub && sub->ids_len)
+			walk_dir(w, sub);
 		return;
 	}
 	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
@@ -181,6 +191,16 @@ local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn
 
 	r->walking = true;
 	walk_dir(&w, dd);
+	r->walking = false;
+}
+
+void
+local_reconcile_ignored(struct replica *r, const struct ignore *before)
+{
+	struct walk w = { .r = r, .changed_only = true, .before = before };
+
+	r->walking = true;
+	walk_dir(&w, r->disk.root);
 	r->walking = false;
 }
 

@@ -217,6 +217,8 @@ leave(struct view *v, struct dir *d)
 
 		if (!reg)
 			continue;
+		while (reg->files_len && ignore_reg(v->r, reg))
+			reg_file_forget(reg, reg->files[0].name);	/* it stays where it is */
 		while (reg->files_len)
 			view_lift_file(v, from, reg, reg->files[0].name);
 		state_touch_reg(v->r->s, reg);
@@ -325,6 +327,20 @@ make_dir(struct view *v, struct disk_dir *up, const char *name)
 	return dd;
 }
 
+/* One that stands there and is not replicated (any more, as it held what is
+ * not), or NULL. */
+static struct disk_dir *
+adopt_dir(struct view *v, struct disk_dir *up, const char *name)
+{
+	int fd = up->lifted ? -ENOENT : disk_fd(&v->r->disk, up);
+	struct stat st;
+
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
+	    st.st_dev != v->r->dev || disk_find(&v->r->disk, st.st_ino))
+		return NULL;
+	return disk_add(&v->r->disk, st.st_ino, up, name);
+}
+
 static void
 come_to(struct view *v, struct dir *d, struct disk_dir *dd)
 {
@@ -378,7 +394,9 @@ assign(struct view *v)
 		p.dd = choose(&p.f, p.up, p.name);
 		if (p.dd && !is_there(v, p.dd))
 			p.dd = NULL;
-		if (!p.dd && !(p.dd = make_dir(v, p.up, p.name)))
+		if (!p.dd && ignore_dir(v->r, d))
+			continue;
+		if (!p.dd && !(p.dd = adopt_dir(v, p.up, p.name)) && !(p.dd = make_dir(v, p.up, p.name)))
 			continue;
 		for (size_t j = 0; j < p.f.len; j++)
 			come_to(v, p.f.ids[j], p.dd);

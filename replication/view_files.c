@@ -327,7 +327,7 @@ update_group(struct view *v, struct reg *reg)
 		reg->in_conflict = false;
 		state_reg_noted(v->r->s, reg);
 	}
-	if (!dd)
+	if (!dd || ignore_reg(v->r, reg))
 		return;
 	display_folder(v->r->s, reg->dir, &v->o, &f);
 	display_group(v->r->s, &f, reg_name(reg), &v->o, &g);
