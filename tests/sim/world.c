@@ -19,6 +19,7 @@
 #include "tests/sim/ledger.h"
 
 #define DEEP_EVERY 8		/* steps between two looks into the ledger */
+#define GRAIN 8000		/* of clocks: stamps of two replicas may be equal */
 #define SYNC_MAX 100000		/* messages that two replicas may need */
 
 static const char *
@@ -363,7 +364,7 @@ static void
 user_step(struct world *w, const struct step *t)
 {
 	struct node *n = &w->node[t->who];
-	int64_t now = w->time + n->clock;
+	int64_t now = w->time / GRAIN * GRAIN + n->clock;
 	int rc;
 
 	n->s->now = now > 1 ? (uint64_t)now : 1;
