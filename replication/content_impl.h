@@ -46,6 +46,9 @@ struct want {
 	bool whole;		/* not by chunks: the peer cannot */
 	bool checking;		/* all is here, and being hashed */
 	unsigned refused;	/* so many peers did not have it: the next is asked */
+	bool relayed;		/* for a peer, which is not asked itself: not_of */
+	unsigned hops;
+	uint64_t not_of;
 	bool failed;		/* nobody has it: wait for news */
 	bool full;		/* no room: tried again later */
 };
@@ -113,6 +116,9 @@ int		 content_write(int fd, const uint8_t *p, size_t len, uint64_t offset);
 struct want	*content_want(struct replica *r, const struct hash *h);
 struct want	*content_want_by_id(struct replica *r, uint64_t id, const struct link *l);
 void		 content_want_add(struct replica *r, const struct reg *reg, const struct version *v, uint64_t from);
+/* For a peer that asked: see relay.h. */
+void		 content_want_relayed(struct replica *r, const struct hash *h, uint64_t size, unsigned hops,
+		    uint64_t not_of);
 bool		 content_still_wanted(struct replica *r, const struct want *w);
 void		 content_received(struct replica *r, struct want *w, uint64_t offset, const void *p, size_t len, bool last);
 /* It does not come from there; what came is kept. */

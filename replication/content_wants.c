@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "replication/content_impl.h"
+#include "replication/relay.h"
 
 #define WANTS_PER_LINK 64
 #define FETCHES_PER_LINK 4
@@ -55,25 +56,42 @@ add_waiter(struct want *w, const struct reg *reg)
 	w->waiters[w->waiters_len++] = (struct waiter){ reg->dir->num, mem_str(reg_name(reg)) };
 }
 
+static struct want *
+want_new(struct replica *r, const struct hash *h, uint64_t size)
+{
+	struct want *w = mem_alloc(sizeof(*w));
+	char part[CONTENT_NAME_MAX];
+	struct stat st;
+
+	w->hash = *h;
+	w->size = size;
+	w->fd = -1;
+	part_name(h, part);
+	/* What came by chunks has holes: its length says nothing. */
+	if (w->size <= CONTENT_WHOLE_MAX && fstatat(r->staging_fd, part, &st, 0) == 0)
+		w->have = (uint64_t)st.st_size;
+	HASH_ADD(hh, r->wants, hash, sizeof(w->hash), w);
+	r->wants_sorted = false;
+	return w;
+}
+
+void
+content_want_relayed(struct replica *r, const struct hash *h, uint64_t size, unsigned hops, uint64_t not_of)
+{
+	struct want *w = want_new(r, h, size);
+
+	w->relayed = true;
+	w->hops = hops;
+	w->not_of = not_of;
+}
+
 void
 content_want_add(struct replica *r, const struct reg *reg, const struct version *v, uint64_t from)
 {
 	struct want *w = content_want(r, &v->hash);
-	char part[CONTENT_NAME_MAX];
-	struct stat st;
 
-	if (!w) {
-		w = mem_alloc(sizeof(*w));
-		w->hash = v->hash;
-		w->size = v->size;
-		w->fd = -1;
-		part_name(&v->hash, part);
-		/* What came by chunks has holes: its length says nothing. */
-		if (w->size <= CONTENT_WHOLE_MAX && fstatat(r->staging_fd, part, &st, 0) == 0)
-			w->have = (uint64_t)st.st_size;
-		HASH_ADD(hh, r->wants, hash, sizeof(w->hash), w);
-		r->wants_sorted = false;
-	}
+	if (!w)
+		w = want_new(r, &v->hash, v->size);
 	add_waiter(w, reg);
 	if (from) {
 		w->from = from;
@@ -156,6 +174,7 @@ content_settle(struct replica *r, struct want *w, int rc)
 	content_staged_add(r, &h);
 	wake_waiters(r, w);
 	content_want_free(r, w);
+	relay_settle(r, &h);
 }
 
 static void
@@ -264,19 +283,33 @@ content_failed(struct replica *r, struct want *w)
 	w->failed = true;
 }
 
+/* Can p be asked for it? */
+static bool
+is_candidate(const struct want *w, const struct peer *p)
+{
+	return p->link && link_is_up(p->link) && !(w->relayed && link_peer_id(p->link) == w->not_of);
+}
+
 /* The peer that was asked does not have it: the next one is. */
 void
 content_refused(struct replica *r, struct want *w)
 {
+	struct hash h = w->hash;
 	unsigned linked = 0;
 
 	for (struct peer *p = r->peers; p; p = p->next)
-		linked += p->link && link_is_up(p->link);
+		linked += is_candidate(w, p);
 	content_failed(r, w);
-	if (++w->refused < linked)
+	if (++w->refused < linked) {
 		w->failed = false;
-	else
-		w->refused = 0;
+		return;
+	}
+	w->refused = 0;
+	if (!w->relayed)
+		return;
+	if (!w->waiters_len)
+		content_want_free(r, w);
+	relay_settle(r, &h);
 }
 
 void
@@ -285,7 +318,9 @@ content_drop_link(struct replica *r, struct link *l)
 	struct want *w, *tmp;
 
 	HASH_ITER(hh, r->wants, w, tmp)
-		if (w->link == l)
+		if (w->link == l && w->relayed)
+			content_refused(r, w);
+		else if (w->link == l)
 			content_release(r, w);
 }
 
@@ -338,7 +373,7 @@ ask_someone(struct replica *r, struct want *w)
 
 	for (int others = 0; others <= 1; others++)
 		for (struct peer *p = r->peers; p; p = p->next) {
-			if (!p->link || !link_is_up(p->link) || (link_peer_id(p->link) != w->from) != others)
+			if (!is_candidate(w, p) || (link_peer_id(p->link) != w->from) != others)
 				continue;
 			if (skip) {
 				skip--;
@@ -398,7 +433,7 @@ content_still_wanted(struct replica *r, const struct want *w)
 		if (reg && reg->pending && regval_has(reg->pending, &w->hash) && !ignore_reg(r, reg))
 			return true;
 	}
-	return false;
+	return relay_waits(r, &w->hash);
 }
 
 void
@@ -429,6 +464,8 @@ content_wanted(struct replica *r, uint64_t *bytes)
 
 	*bytes = 0;
 	HASH_ITER(hh, r->wants, w, tmp) {
+		if (!w->waiters_len)
+			continue;	/* a peer's */
 		n++;
 		*bytes += w->size > w->have ? w->size - w->have : 0;
 	}

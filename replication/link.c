@@ -22,6 +22,7 @@
 
 #include "replication/content_impl.h"
 #include "replication/link_impl.h"
+#include "replication/relay.h"
 #include "replication/replica_place.h"
 
 int
@@ -460,6 +461,7 @@ link_close(struct link *l, const char *state, const char *why)
 	l->closing = true;
 	if (l->out.len)
 		(void)!write(l->fd, l->out.p + l->out.start, l->out.len);
+	relay_drop_link(l);
 	content_drop_link(l->r, l);
 	if (p && p->link == l) {
 		p->link = NULL;

@@ -15,6 +15,7 @@
 
 #include "replication/content_impl.h"
 #include "replication/link_impl.h"
+#include "replication/relay.h"
 
 /* ---- what may be on its way to us at a time ---- */
 
@@ -127,6 +128,7 @@ link_want(struct link *l, struct want *w, enum link_want by)
 	m.size = w->size;
 	m.offset = by == LINK_WANT_WHOLE ? w->have : 0;
 	m.by = words[by];
+	m.hops = w->hops;
 	link_send_frame(l, &f, false);
 	return !l->closing;
 }
@@ -198,6 +200,8 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 	if (fd < 0 || m->offset > size) {
 		if (fd >= 0)
 			close(fd);
+		else if (relay_take(l, &h, m))
+			return 0;
 		send_gone(l, m->id);
 		return 0;
 	}
@@ -335,4 +339,6 @@ link_get_stop(struct link *l, const Sibfs__Wire__Stop *m)
 
 	if (v)
 		link_stop_serving(l, v);
+	else
+		relay_stop(l, m->id);
 }

@@ -36,6 +36,7 @@
 #define JOURNAL_CUT "cut"
 
 struct link;
+struct relay;
 struct control_conn;
 
 struct event {
@@ -176,6 +177,7 @@ struct replica {
 	int64_t deferred_at_ms;
 	struct staged *staged;
 	struct hasher *hasher;	/* NULL while not started */
+	struct relay *relays;	/* what peers asked for that is fetched for them */
 	struct want *wants, *wants_by_id;
 	struct fetch *fetches;	/* of the wants that come by chunks */
 	struct recycled *recycled;

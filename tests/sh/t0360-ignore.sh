@@ -39,6 +39,9 @@ echo cached >$l/cache/deep/x
 echo last >$l/last
 within 10 "others' other names come" 'has $s/last last'
 within 15 "a third replica gets a file through the one that ignores it" 'has $d/c.o theirs && has $d/cache/deep/x cached'
+within 15 "a large one too" 'cmp $l/large.o $d/large.o'
+head -c 5M /dev/urandom >$l/huge.o
+within 15 "and a huge one" 'cmp $l/huge.o $d/huge.o'
 fails "it does not show there" test -e $s/c.o
 fails "nor does the directory" test -e $s/cache
 is "nothing is wanted there" "$(status_get server "s['wanted']")" 0
