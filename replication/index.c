@@ -872,3 +872,22 @@ index_load_blocks(struct index *x, struct lineage *out)
 	rc = finish(st, rc);
 	return bad < 0 ? bad : rc;
 }
+
+int
+index_check(struct index *x, char *why, size_t why_size)
+{
+	sqlite3_stmt *st;
+	int rc = sqlite3_prepare_v2(x->db, "PRAGMA integrity_check(1)", -1, &st, NULL);
+	const char *text;
+
+	if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		text = (const char *)sqlite3_column_text(st, 0);
+		rc = text && strcmp(text, "ok") == 0 ? SQLITE_OK : SQLITE_CORRUPT;
+		snprintf(why, why_size, "%s", text ? text : "no answer");
+	} else {
+		snprintf(why, why_size, "%s", sqlite3_errmsg(x->db));
+		rc = SQLITE_CORRUPT;
+	}
+	sqlite3_finalize(st);
+	return error_of(rc);
+}

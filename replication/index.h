@@ -28,6 +28,9 @@ struct index;
 int		 index_open(int dirfd, bool create, struct index **out, char *why, size_t why_size);
 void		 index_close(struct index *x);
 
+/* Reads all of it: 0, or -EIO and what is wrong in why. */
+int		 index_check(struct index *x, char *why, size_t why_size);
+
 /*
  * A transaction in which a change failed cannot be committed, whether or not
  * the caller looked at that change: index_commit returns the same error.  Then

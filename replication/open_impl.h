@@ -21,6 +21,10 @@ struct state	*open_new_state(struct replica *r, uint64_t self);
 struct replica	*open_new_replica(void);
 void		 open_close_fd(int *fd);
 
+/* The first rows of a new index: a new incarnation of that name; set NULL: a
+ * random one. */
+int		 open_write_identity(struct replica *r, const char *node, const char *set);
+
 /* Opens r->path with all that stands in its .sibfs but the index, and locks it. */
 int		 open_files(struct replica *r, char *why, size_t size);
 

@@ -117,6 +117,13 @@ regval_attrs_of(const struct regval *r, const struct version *v)
 static void
 join_version(struct version *mine, const struct version *theirs)
 {
+	/* One of them may know it only by the mark on its file. */
+	if (!mine->slot_at.hlc && theirs->hlc != mine->hlc && (theirs->slot_at.hlc || theirs->hlc > mine->hlc)) {
+		mine->hlc = theirs->hlc;
+		mine->made = theirs->made;
+		mine->has_base = theirs->has_base;
+		mine->base = theirs->base;
+	}
 	if (stamp_compare(theirs->slot_at, mine->slot_at) > 0) {
 		free(mine->slot);
 		mine->slot = mem_str(theirs->slot);

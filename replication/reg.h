@@ -51,7 +51,7 @@ struct version {
 	uint64_t size;
 	uint64_t hlc;		/* orders versions for display only */
 	char *slot;		/* "" competes for the main name; else the label it is pinned to */
-	struct stamp slot_at;
+	struct stamp slot_at;	/* 0: made from the mark on its file; what that does not say comes from peers */
 	struct attrs attrs;	/* as of the write */
 };
 

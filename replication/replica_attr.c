@@ -308,8 +308,8 @@ mark_vv(struct mark *m, const struct vv *v)
 	}
 }
 
-static uint64_t
-register_key(const struct reg *reg)
+uint64_t
+disk_mark_key(const struct identity *dir, const char *name)
 {
 	XXH3_state_t *x = XXH3_createState();
 	uint64_t key;
@@ -317,8 +317,8 @@ register_key(const struct reg *reg)
 	if (!x)
 		return 0;
 	XXH3_64bits_reset(x);
-	XXH3_64bits_update(x, reg->dir->id.b, sizeof(reg->dir->id.b));
-	XXH3_64bits_update(x, reg_name(reg), strlen(reg_name(reg)));
+	XXH3_64bits_update(x, dir->b, sizeof(dir->b));
+	XXH3_64bits_update(x, name, strlen(name));
 	key = XXH3_64bits_digest(x);
 	XXH3_freeState(x);
 	return key;
@@ -342,7 +342,7 @@ disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg 
 
 	if (!S_ISREG(st->st_mode) || (!r->as_root && (st->st_uid != geteuid() || !(st->st_mode & 0200))))
 		return;
-	mark_fixed(&m, register_key(reg));
+	mark_fixed(&m, disk_mark_key(&reg->dir->id, reg_name(reg)));
 	mark_fixed(&m, stamp_hash(st));
 	mark_fixed(&m, dot.id);
 	mark_varint(&m, dot.n);
@@ -363,7 +363,8 @@ disk_mark_dir(struct replica *r, struct disk_dir *dd)
 	ssize_t n;
 	int fd = disk_fd(&r->disk, dd);
 
-	if (fd < 0)
+	/* What it says is still needed then. */
+	if (fd < 0 || r->rebuilding)
 		return;
 	mark_fixed(&m, dd->ino);
 	mark_varint(&m, dd->ids_len);
@@ -381,4 +382,98 @@ disk_mark_dir(struct replica *r, struct disk_dir *dd)
 		removexattr(path, OWN_XATTR);
 	else if (setxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
 		log_debug("%s: cannot set %s: %s", dd->name, OWN_XATTR, strerror(errno));
+}
+
+/* ---- reading it back ---- */
+
+struct reader {
+	const uint8_t *p, *end;
+	bool bad;
+};
+
+static uint64_t
+read_fixed(struct reader *q)
+{
+	uint64_t n = 0;
+
+	if (q->end - q->p < 8) {
+		q->bad = true;
+		return 0;
+	}
+	for (int i = 0; i < 8; i++)
+		n |= (uint64_t)*q->p++ << (8 * i);
+	return n;
+}
+
+static uint64_t
+read_varint(struct reader *q)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < 64 && q->p < q->end; i += 7) {
+		uint8_t b = *q->p++;
+
+		n |= (uint64_t)(b & 0x7f) << i;
+		if (!(b & 0x80))
+			return n;
+	}
+	q->bad = true;
+	return 0;
+}
+
+int
+disk_mark_read(int dirfd, const char *name, const struct stat *st, struct disk_mark *out)
+{
+	uint8_t bytes[512];
+	char path[300];
+	struct reader q;
+	uint64_t stamp, entries;
+	ssize_t n;
+
+	proc_path(dirfd, name, path, sizeof(path));
+	n = lgetxattr(path, OWN_XATTR, bytes, sizeof(bytes));
+	if (n <= 0)
+		return n < 0 && errno != ENODATA ? -ESTALE : -ENODATA;
+	q = (struct reader){ bytes + 1, bytes + n, bytes[0] != 1 };
+	*out = (struct disk_mark){ .key = read_fixed(&q) };
+	stamp = read_fixed(&q);
+	out->dot.id = read_fixed(&q);
+	out->dot.n = read_varint(&q);
+	entries = read_varint(&q);
+	for (uint64_t i = 0; i < entries && !q.bad; i++) {
+		struct dot d = { .id = read_fixed(&q) };
+
+		d.n = read_varint(&q);
+		if (d.id && d.n <= INT64_MAX)
+			vv_raise(&out->ctx, d);
+	}
+	if (!q.bad && stamp == stamp_hash(st) && out->dot.id && out->dot.n && vv_covers(&out->ctx, out->dot))
+		return 0;
+	vv_fini(&out->ctx);
+	return -ESTALE;
+}
+
+size_t
+disk_mark_dirs(struct replica *r, struct disk_dir *dd, struct identity *out, size_t max)
+{
+	uint8_t bytes[512];
+	char path[300];
+	struct reader q;
+	uint64_t len;
+	size_t n = 0;
+	ssize_t got;
+	int fd = disk_fd(&r->disk, dd);
+
+	if (fd < 0)
+		return 0;
+	proc_path(fd, "", path, sizeof(path));
+	got = getxattr(path, OWN_XATTR, bytes, sizeof(bytes));
+	if (got <= 0)
+		return 0;
+	q = (struct reader){ bytes + 1, bytes + got, bytes[0] != 2 };
+	if (read_fixed(&q) != dd->ino)
+		return 0;
+	for (len = read_varint(&q); n < len && n < max && !q.bad && q.end - q.p >= 16; n++, q.p += 16)
+		memcpy(out[n].b, q.p, 16);
+	return q.bad ? 0 : n;
 }

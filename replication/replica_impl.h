@@ -142,6 +142,8 @@ struct replica {
 	bool walking;		/* many files are taken in at once */
 	bool unsynced;		/* content that the next commit speaks of is not on disk yet */
 	bool clean_start;
+	uint64_t rebuilt;	/* files whose marks were believed */
+	bool rebuilding;	/* the index is made anew: marks on files are believed */
 	bool restored;		/* copied, restored or rolled back: what is missing was not removed */
 	bool same_boot;		/* the machine runs since the store was opened last */
 	bool opened;
@@ -298,6 +300,22 @@ int		 disk_attrs_apply(struct replica *r, int dirfd, const char *name, const str
 void		 disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
 		    const struct stat *st);
 void		 disk_mark_dir(struct replica *r, struct disk_dir *dd);
+
+/*
+ * What user.sibfs says of a file that is as it was when it was set: the dot that
+ * it holds and the vector of its register (the caller's).  -ENODATA: it has
+ * none; -ESTALE: it is of another file or other content, or malformed.
+ */
+struct disk_mark {
+	uint64_t key;		/* of the register */
+	struct dot dot;
+	struct vv ctx;
+};
+int		 disk_mark_read(int dirfd, const char *name, const struct stat *st, struct disk_mark *out);
+/* The key of the register `name` in a directory of that identity. */
+uint64_t	 disk_mark_key(const struct identity *dir, const char *name);
+/* The identities that a directory's attribute names, at most max. */
+size_t		 disk_mark_dirs(struct replica *r, struct disk_dir *dd, struct identity *out, size_t max);
 
 /* ---- view.c ---- */
 

@@ -71,8 +71,8 @@ check_target(struct replica *r, char *why, size_t size)
 	return 0;
 }
 
-static int
-write_identity(struct replica *r, const char *node, const char *set)
+int
+open_write_identity(struct replica *r, const char *node, const char *set)
 {
 	char random_set[33];
 	uint64_t self = open_random_id(), zero = 0, token[2] = { open_random_id(), open_random_id() };
@@ -154,7 +154,7 @@ replica_init(const char *path, const char *node, const char *set,
 		goto out;
 	if ((rc = index_open(r->meta_fd, true, &r->x, why, size)) < 0)
 		goto undo;
-	if ((rc = write_identity(r, node, set)) < 0) {
+	if ((rc = open_write_identity(r, node, set)) < 0) {
 		open_say(why, size, rc, "%s: the index cannot be written: %s", r->path, strerror(-rc));
 		goto undo;
 	}

@@ -515,6 +515,9 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	if (rc < 0) {
 		if (rc == -ENOENT)
 			open_say(why, size, rc, "%s has lost its index: `sibfs doctor %s` makes it anew", r->path, r->path);
+		else if (rc == -EIO)
+			open_say(why, size, rc, "%s: the index is damaged: `sibfs doctor --rebuild %s` makes it anew",
+			    r->path, r->path);
 		goto err;
 	}
 	if ((rc = load(r, why, size)) < 0)

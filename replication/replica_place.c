@@ -105,10 +105,10 @@ struct opening {
 };
 
 static bool
-read_opened(struct replica *r, uint64_t *token, uint64_t *ino)
+read_opened(struct replica *r, uint64_t *token, uint64_t *ino, uint64_t *self)
 {
 	int fd = openat(r->meta_fd, OPENED, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	char text[32] = "", *end;
+	char text[64] = "", *end;
 	struct stat st;
 	bool ok;
 
@@ -120,7 +120,16 @@ read_opened(struct replica *r, uint64_t *token, uint64_t *ino)
 		return false;
 	*token = strtoull(text, &end, 16);
 	*ino = st.st_ino;
+	*self = strtoull(end, NULL, 16);
 	return end != text;
+}
+
+uint64_t
+place_last_self(struct replica *r)
+{
+	uint64_t token, ino, self;
+
+	return read_opened(r, &token, &ino, &self) ? self : 0;
 }
 
 static bool
@@ -144,7 +153,7 @@ place_check(struct replica *r)
 {
 	char now[PLACE_MAX], *was;
 	struct opening o;
-	uint64_t token, ino;
+	uint64_t token, ino, self;
 	size_t len;
 	void *p;
 	bool same;
@@ -158,7 +167,7 @@ place_check(struct replica *r)
 	free(was);
 	if (!same)
 		return PLACE_COPIED;
-	if (!read_opened(r, &token, &ino))
+	if (!read_opened(r, &token, &ino, &self))
 		return PLACE_ROLLED_BACK;
 	if (token == o.now)
 		return ino == o.ino ? PLACE_SAME : PLACE_RESTORED;
@@ -182,13 +191,14 @@ place_text(enum place_verdict v)
 	return NULL;
 }
 
-/* The file under its new name; its inode number. */
+/* The file under its new name; its inode number.  It says who we are, too, for
+ * when the index is lost. */
 static int
 write_opened(struct replica *r, uint64_t token, uint64_t *ino)
 {
-	char text[32];
+	char text[64];
 	struct stat st;
-	int n = snprintf(text, sizeof(text), "%016" PRIx64 "\n", token), fd, rc = 0;
+	int n = snprintf(text, sizeof(text), "%016" PRIx64 " %016" PRIx64 "\n", token, r->s->self), fd, rc = 0;
 
 	unlinkat(r->meta_fd, OPENED_NEW, 0);
 	fd = openat(r->meta_fd, OPENED_NEW, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -219,11 +229,11 @@ place_mark(struct replica *r)
 {
 	struct opening o = { .now = open_random_id() };
 	char place[PLACE_MAX];
-	uint64_t ino;
+	uint64_t ino, self;
 	bool marked;
 	int rc;
 
-	if (!read_opened(r, &o.before, &ino))
+	if (!read_opened(r, &o.before, &ino, &self))
 		o.before = 0;
 	marked = write_opened(r, o.now, &o.ino) == 0;
 	here(r, place, sizeof(place));

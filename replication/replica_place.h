@@ -32,6 +32,9 @@ const char	*place_text(enum place_verdict v);
  * numbers.  In a commit of its own; 0 or -errno. */
 int		 place_mark(struct replica *r);
 
+/* The incarnation of the last opening, as far as the file has it; 0: unknown. */
+uint64_t	 place_last_self(struct replica *r);
+
 /*
  * Where a peer stands that had all changes up to `seq` of stretch `epoch`: of
  * one that this index does not know, or knows to have ended before (it was

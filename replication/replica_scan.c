@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "replication/local_impl.h"
+#include "replication/replica_rebuild.h"
 
 struct walk {
 	struct replica *r;
@@ -53,6 +54,8 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		/* It was put in place, and the index did not hear of it any more. */
 		state_reg_show(s, reg);
 		local_note_file(w->r, reg, name, &file.hash, &now, fd);
+	} else if (w->r->rebuilding && rebuild_file(w->r, dd, fd, name, &now, &file)) {
+		/* It is what its mark says. */
 	} else {
 		/* Between copies made beforehand the main name goes to what was
 		 * edited last; no time from the future. */

@@ -46,6 +46,7 @@ int		 cmd_peer(int argc, char **argv);
 int		 cmd_pause(int argc, char **argv);	/* and resume */
 int		 cmd_status(int argc, char **argv);
 int		 cmd_conflicts(int argc, char **argv);
+int		 cmd_doctor(int argc, char **argv);
 int		 cmd_sync(int argc, char **argv);	/* and wait */
 
 #endif

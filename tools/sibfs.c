@@ -39,6 +39,8 @@ static const struct command {
 	    "stop replicating, until resume" },
 	{ "resume", cmd_pause, "PATH [PEER]",
 	    "go on replicating" },
+	{ "doctor", cmd_doctor, "STORE [--json] [--adopt] [--rebuild] [--node NAME]",
+	    "look a store over; make a lost index anew; take in what was changed behind the mount" },
 	{ "serve", cmd_serve, "STORE [--peer NAME] [--read-only]",
 	    "speak to a peer on stdin and stdout; run by ssh at the far end" },
 };
