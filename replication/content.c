@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,6 +67,32 @@ content_write(int fd, const uint8_t *p, size_t len, uint64_t offset)
 	return 0;
 }
 
+#define RESERVE_PERCENT 1
+#define RESERVE_MAX (UINT64_C(1) << 30)
+
+static uint64_t
+reserve(const struct replica *r, uint64_t size)
+{
+	const struct reserve *m = &r->settings.min_free;
+	uint64_t usual = size / 100 * RESERVE_PERCENT;
+
+	if (m->set)
+		return m->percent ? size / 100 * m->percent : m->bytes;
+	return usual < RESERVE_MAX ? usual : RESERVE_MAX;
+}
+
+bool
+content_fits(struct replica *r, uint64_t bytes)
+{
+	struct statvfs fs;
+	uint64_t left;
+
+	if (fstatvfs(r->staging_fd, &fs) < 0)
+		return true;
+	left = (r->as_root ? fs.f_bfree : fs.f_bavail) * fs.f_frsize;
+	return left >= bytes && left - bytes >= reserve(r, fs.f_blocks * fs.f_frsize);
+}
+
 int
 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len)
 {
@@ -81,6 +108,8 @@ content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const
 		return -EBADMSG;
 	if (content_staged(r, h))
 		return 0;
+	if (len && !content_fits(r, len))
+		return -ENOSPC;
 	lists_name(h, name);
 	snprintf(part, sizeof(part), "%s.part", name);
 	fd = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -111,6 +111,9 @@ struct staged	*content_staged(struct replica *r, const struct hash *h);
 struct staged	*content_staged_add(struct replica *r, const struct hash *h);
 int		 content_write(int fd, const uint8_t *p, size_t len, uint64_t offset);
 
+/* Is there room for so much, and what is to stay free? */
+bool		 content_fits(struct replica *r, uint64_t bytes);
+
 /* ---- content_wants.c ---- */
 
 struct want	*content_want(struct replica *r, const struct hash *h);

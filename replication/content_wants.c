@@ -18,6 +18,7 @@
 
 #define WANTS_PER_LINK 64
 #define FETCHES_PER_LINK 4
+#define RETRY_FULL_MS 2000
 
 /* ---- the table ---- */
 
@@ -225,16 +226,22 @@ complete(struct replica *r, struct want *w)
 	content_settle(r, w, rc);
 }
 
+static void
+no_room(struct replica *r, struct want *w)
+{
+	if (!r->receiver_full)
+		log_err("no room for what peers send: it goes on when there is");
+	r->receiver_full = true;
+	w->full = true;
+	w->failed = true;
+	r->retry_wants_ms = replica_now_ms() + RETRY_FULL_MS;
+}
+
 void
 content_unwritable(struct replica *r, struct want *w, int rc)
 {
-	if (rc == -ENOSPC || rc == -EDQUOT) {
-		if (!r->receiver_full)
-			log_err("no room for what peers send: it goes on when there is");
-		r->receiver_full = true;
-		w->full = true;
-		r->retry_wants_ms = replica_now_ms() + 2000;
-	}
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		no_room(r, w);
 	if (w->link)
 		link_unwant(w->link, w);
 	content_failed(r, w);
@@ -355,9 +362,25 @@ is_fetching(const struct replica *r, const struct link *l)
 	return n >= FETCHES_PER_LINK;
 }
 
+/* What is on its way has its room already, as it were. */
+static bool
+fits(struct replica *r, const struct want *w)
+{
+	uint64_t bytes = w->size > w->have ? w->size - w->have : 0;
+	const struct want *other;
+
+	for (other = r->wants_by_id; other; other = other->hh_id.next)
+		bytes += other->size > other->have ? other->size - other->have : 0;
+	return content_fits(r, bytes);
+}
+
 static void
 ask(struct replica *r, struct want *w, struct link *l)
 {
+	if (!fits(r, w)) {
+		no_room(r, w);
+		return;
+	}
 	link_taken_on(l, w);
 	if (comes_by_chunks(w))
 		fetch_start(r, w);
@@ -454,6 +477,18 @@ content_retry(struct replica *r, bool all)
 			w->failed = w->full = false;
 		}
 	}
+}
+
+void
+content_check_room(struct replica *r)
+{
+	struct want *w, *tmp;
+
+	HASH_ITER(hh, r->wants, w, tmp)
+		if (w->full || (!w->link && !w->checking))
+			return;
+	log_info("there is room for what peers send again");
+	r->receiver_full = false;
 }
 
 uint64_t

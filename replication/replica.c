@@ -431,10 +431,11 @@ work(struct replica *r)
 	}
 	if (r->wants && replica_now_ms() >= r->retry_wants_ms) {
 		r->retry_wants_ms = replica_now_ms() + RETRY_WANTS_MS;
-		r->receiver_full = false;
 		content_retry(r, true);
 	}
 	content_request(r);
+	if (r->receiver_full)
+		content_check_room(r);
 	trim_journal(r);
 	if (!r->deferred.len)
 		state_trim(r->s, CACHE_REGS);

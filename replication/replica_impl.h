@@ -356,6 +356,8 @@ void		 content_request(struct replica *r);
 void		 content_retry(struct replica *r, bool all);
 void		 content_load(struct replica *r);
 void		 content_clean(struct replica *r);
+/* Was what did not fit asked for again, and does it? */
+void		 content_check_room(struct replica *r);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
 
 /* ---- trash.c ---- */

@@ -261,6 +261,27 @@ set_url(char **field, const char *value)
 	return set_text(field, value);
 }
 
+/* 5% or a number of bytes as limits have it. */
+static int
+parse_reserve(const char *value, struct reserve *out)
+{
+	struct reserve r = { .set = true };
+	struct limit bytes;
+	int end = 0;
+
+	if (sscanf(value, "%3u%%%n", &r.percent, &end) == 1 && end && value[end] == '\0') {
+		if (r.percent > 99)
+			return -EINVAL;
+	} else {
+		r.percent = 0;
+		if (strchr(value, ':') || limit_parse(value, &bytes) < 0)
+			return -EINVAL;
+		r.bytes = bytes.rate;
+	}
+	*out = r;
+	return 0;
+}
+
 /* 1: no such key. */
 static int
 set_replica_key(struct settings *s, const char *key, const char *value)
@@ -271,6 +292,8 @@ set_replica_key(struct settings *s, const char *key, const char *value)
 		return set_text(&s->set, value);
 	if (strcmp(key, "paused") == 0)
 		return parse_bool(value, &s->paused);
+	if (strcmp(key, "min_free") == 0)
+		return parse_reserve(value, &s->min_free);
 	return 1;
 }
 

@@ -5,6 +5,7 @@
  *	node = laptop		; written by init, as is set
  *	set = 5f3a...
  *	paused = yes
+ *	min_free = 2G		; or 5%
  *	[peer server]
  *	url = ssh://server/home/anna/docs
  *	identity = /home/anna/.ssh/id_sibfs
@@ -18,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "replication/throttle.h"
 #include "replication/transport.h"
@@ -34,10 +36,18 @@ struct settings_peer {
 	struct limit limit;	/* bytes per second, in each direction */
 };
 
+/* Bytes, or percents of the disk; set: somebody said so. */
+struct reserve {
+	bool set;
+	uint64_t bytes;
+	unsigned percent;
+};
+
 struct settings {
 	char *node;		/* [replica] node, set; NULL: not a store yet */
 	char *set;
 	bool paused;		/* [replica] paused: all links rest */
+	struct reserve min_free;	/* what replication leaves free on the disk */
 	struct settings_peer *peers;
 	size_t peers_len;
 };
