@@ -275,6 +275,21 @@ disk_attrs_apply(struct replica *r, int dirfd, const char *name, const struct st
 	return n;
 }
 
+bool
+disk_attrs_differ(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+{
+	struct attrs now;
+	bool differ = false;
+
+	disk_attrs_read(r, dirfd, name, st, a, &now);
+	for (uint32_t i = 0; i < now.len && !differ; i++)
+		differ = !cell_same_value(&now.c[i], attrs_find(a, now.c[i].key));
+	for (uint32_t i = 0; i < a->len && !differ; i++)
+		differ = a->c[i].value && strncmp(a->c[i].key, "x.", 2) == 0 && !attrs_find(&now, a->c[i].key);
+	attrs_fini(&now);
+	return differ;
+}
+
 /* ---- user.sibfs ---- */
 
 struct mark {

@@ -296,6 +296,9 @@ void		 disk_attrs_read(struct replica *r, int dirfd, const char *name, const str
  * -errno of the first that failed. */
 int		 disk_attrs_apply(struct replica *r, int dirfd, const char *name, const struct stat *st,
 		    const struct attrs *a);
+/* Would that change anything? */
+bool		 disk_attrs_differ(struct replica *r, int dirfd, const char *name, const struct stat *st,
+		    const struct attrs *a);
 /* user.sibfs of a file or directory; best effort. */
 void		 disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
 		    const struct stat *st);

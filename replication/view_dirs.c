@@ -105,19 +105,6 @@ names_fini(struct names *l)
 	free(l->n);
 }
 
-/* Is the file of that name noted by any register that shows in dd? */
-static bool
-is_noted(struct replica *r, const struct disk_dir *dd, const char *name)
-{
-	for (size_t i = 0; i < dd->ids_len; i++) {
-		struct reg *reg = state_reg(r->s, dd->ids[i], name, false);
-
-		if (reg && reg_file_find(reg, name))
-			return true;
-	}
-	return false;
-}
-
 static void
 collect_base(void *arg, const char *base)
 {
@@ -135,6 +122,23 @@ bases_of(struct view *v, struct disk_dir *dd, const char *name, struct names *l)
 		return;
 	display_folder(v->r->s, dd->ids[0], &v->o, &f);
 	display_bases(v->r->s, &f, name, collect_base, l);
+}
+
+bool
+view_is_noted(struct view *v, struct disk_dir *dd, const char *name)
+{
+	struct names bases = { 0 };
+	bool known = false;
+
+	bases_of(v, dd, name, &bases);
+	for (size_t j = 0; j < bases.len && !known; j++)
+		for (size_t k = 0; k < dd->ids_len && !known; k++) {
+			struct reg *reg = state_reg(v->r->s, dd->ids[k], bases.n[j], false);
+
+			known = reg && reg_file_find(reg, name);
+		}
+	names_fini(&bases);
+	return known;
 }
 
 /* A directory comes to or leaves a name: files may show otherwise.  clear:
@@ -182,21 +186,9 @@ seal_untold(struct view *v, struct disk_dir *dd)
 		    (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)))
 			add_name(&l, de->d_name);
 	closedir(dir);
-	for (size_t i = 0; i < l.len; i++) {
-		struct names bases = { 0 };
-		bool known = false;
-
-		bases_of(v, dd, l.n[i], &bases);
-		for (size_t j = 0; j < bases.len && !known; j++)
-			for (size_t k = 0; k < dd->ids_len && !known; k++) {
-				struct reg *reg = state_reg(v->r->s, dd->ids[k], bases.n[j], false);
-
-				known = reg && reg_file_find(reg, l.n[i]);
-			}
-		names_fini(&bases);
-		if (!known)
+	for (size_t i = 0; i < l.len; i++)
+		if (!view_is_noted(v, dd, l.n[i]))
 			local_seal_new(v->r, dd, l.n[i]);
-	}
 	names_fini(&l);
 }
 
@@ -469,7 +461,7 @@ make_way(struct view *v, struct disk_dir *up, const char *name)
 
 	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	if ((S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !is_noted(v->r, up, name))
+	if ((S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !view_is_noted(v, up, name))
 		local_seal_new(v->r, up, name);	/* a sibling beside the directory */
 	touch_name(v, up, name, true);
 	fd = disk_fd(&v->r->disk, up);

@@ -16,6 +16,8 @@
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
+#define SEAL_TRIES 32
+
 /* A place in a group where a file is to stand. */
 struct slot {
 	struct shown *e;
@@ -246,6 +248,20 @@ refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
 	state_reg_noted(v->r->s, owner);
 }
 
+/*
+ * Other names share its attributes: it becomes a file of its own before it is
+ * given others, as it would if its content changed.
+ */
+static bool
+must_part(struct view *v, struct disk_dir *dd, const struct shown *e)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct stat st;
+
+	return fd >= 0 && fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink > 1 &&
+	    !S_ISDIR(st.st_mode) && disk_attrs_differ(v->r, fd, e->name, &st, &e->attrs);
+}
+
 static void
 match(struct view *v, const struct folder *f, const struct name_group *g, struct slot *slots)
 {
@@ -263,6 +279,64 @@ match(struct view *v, const struct folder *f, const struct name_group *g, struct
 			}
 		}
 	}
+}
+
+/* Is the noted file what the note says, and nobody writes it? */
+static bool
+is_as_noted(struct view *v, struct disk_dir *dd, const struct reg_file *rec)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct stat st;
+
+	return fd < 0 || fstatat(fd, rec->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (view_same_stamp(&rec->stamp, &st) && !view_is_writing(v->r, st.st_ino));
+}
+
+static bool
+stands_untold(struct view *v, struct disk_dir *dd, const char *name)
+{
+	int fd = disk_fd(&v->r->disk, dd);
+	struct stat st;
+
+	return fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !view_is_noted(v, dd, name);
+}
+
+/*
+ * What is about to be replaced or removed, and users wrote without its being
+ * told yet, becomes a version of its own first: directories that came to stand
+ * together brought it into the way.  True: the group is another one now.
+ */
+static bool
+seal_in_the_way(struct view *v, struct disk_dir *dd, const struct folder *f, const struct name_group *g,
+    const struct slot *slots)
+{
+	for (size_t i = 0; i < g->len; i++)
+		if (!slots[i].in_place && stands_untold(v, dd, slots[i].e->name)) {
+			local_seal_new(v->r, dd, slots[i].e->name);
+			return true;
+		}
+	for (size_t j = 0; j < f->len; j++) {
+		struct reg *reg = state_reg(v->r->s, f->ids[j], g->name, false);
+
+		for (uint32_t i = 0; reg && i < reg->files_len; i++) {
+			struct reg_file *rec = &reg->files[i];
+			bool wanted = slot_stands(slots, g->len, reg, rec->name);
+
+			for (size_t k = 0; k < g->len; k++)
+				wanted |= !slots[k].in_place && hash_compare(&slots[k].e->hash, &rec->hash) == 0;
+			if (wanted || is_as_noted(v, dd, rec))
+				continue;
+			char *name = mem_str(rec->name);
+
+			reg_file_forget(reg, name);
+			state_reg_noted(v->r->s, reg);
+			local_seal_new(v->r, dd, name);
+			free(name);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Files of the group that do not stand where they should: lifted if they are
@@ -330,17 +404,28 @@ update_group(struct view *v, struct reg *reg)
 	if (!dd || ignore_reg(v->r, reg))
 		return;
 	display_folder(v->r->s, reg->dir, &v->o, &f);
-	display_group(v->r->s, &f, reg_name(reg), &v->o, &g);
-	slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
-	match(v, &f, &g, slots);
+	for (unsigned tries = 0;; tries++) {
+		display_group(v->r->s, &f, reg_name(reg), &v->o, &g);
+		slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
+		match(v, &f, &g, slots);
+		if (tries == SEAL_TRIES || !seal_in_the_way(v, dd, &f, &g, slots))
+			break;
+		free(slots);
+		group_fini(&g);
+	}
 	clear_group(v, dd, &f, &g, slots);
 	for (size_t i = 0; i < g.len; i++) {
-		if (slots[i].in_place) {
+		if (slots[i].in_place && !must_part(v, dd, slots[i].e)) {
 			refresh_attrs(v, dd, slots[i].e);
 			continue;
 		}
 		slots[i].lifted = find_lifted(v, &g, &f, &slots[i].e->hash);
 		place_file(v, dd, &slots[i]);
+		if (slots[i].in_place && slots[i].from_reg != slots[i].e->leader_reg &&
+		    reg_file_find(slots[i].e->leader_reg, slots[i].e->name)) {
+			reg_file_forget(slots[i].from_reg, slots[i].e->name);
+			state_reg_noted(v->r->s, slots[i].from_reg);
+		}
 	}
 	refresh_conflict(v->r, &g);
 	free(slots);

@@ -248,6 +248,14 @@ check_tell(const struct host *h)
 		printf("# %s's disk:  %s\n", h->name, disk.line[i]);
 	free_lines(&disk);
 	free_lines(&state);
+	if (h->r) {
+		struct lines trash = { 0 };
+
+		list_disk(openat(h->r->meta_fd, "trash", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "", &trash);
+		for (size_t i = 0; i < trash.len; i++)
+			printf("# %s's trash: %s\n", h->name, trash.line[i]);
+		free_lines(&trash);
+	}
 }
 
 /* ---- one replica by itself ---- */

@@ -205,6 +205,8 @@ open_by(int dirfd, const char *name, int flags, mode_t mode)
 
 	if (point(new) < 0)
 		return -1;
+	if (is_user() && new)
+		ledger_written(name);
 	if (is_user() && (flags & O_TRUNC)) {
 		fd = __real_openat(dirfd, name, O_RDONLY | O_CLOEXEC);
 		if (fd >= 0) {
@@ -337,6 +339,14 @@ CALL(renameat2, (int from, const char *name, int to, const char *name2, unsigned
 		return -1;
 	if (is_user() && !flags)
 		ledger_replaced_at(to, name2);
+	if (is_user()) {
+		ledger_written(name2);
+		ledger_renamed(from, name);
+	}
+	if (is_user() && (flags & RENAME_EXCHANGE)) {
+		ledger_written(name);
+		ledger_renamed(to, name2);
+	}
 	return __real_renameat2(from, name, to, name2, flags);
 }
 
@@ -352,11 +362,15 @@ CALL(mkdirat, (int dirfd, const char *name, mode_t mode))
 
 CALL(symlinkat, (const char *target, int dirfd, const char *name))
 {
+	if (is_user())
+		ledger_written(name);
 	return point(true) < 0 ? -1 : __real_symlinkat(target, dirfd, name);
 }
 
 CALL(linkat, (int from, const char *name, int to, const char *name2, int flags))
 {
+	if (is_user())
+		ledger_written(name2);
 	return point(true) < 0 ? -1 : __real_linkat(from, name, to, name2, flags);
 }
 

@@ -3,6 +3,10 @@
  * or removed while they had it on show.  What is in the one list and not in the
  * other must be readable in the end.  Contents are all different, so it does
  * not matter under which name.
+ *
+ * One thing only is a little more lenient than the law: content that was renamed
+ * away from a name where something else is written later counts as replaced, as
+ * it is if someone else comes to have it there too (rule 2 of display).
  */
 #include "config.h"
 
@@ -23,6 +27,8 @@ struct entry {
 	UT_hash_handle hh;
 	struct hash hash;
 	bool acked, replaced, seen;
+	char *left[8];		/* names that it was renamed from */
+	size_t left_len;
 	char text[40];
 };
 
@@ -99,6 +105,30 @@ ledger_replaced_at(int dirfd, const char *name)
 		return;
 	ledger_replaced(fd);
 	close(fd);
+}
+
+void
+ledger_renamed(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct entry *e = fd >= 0 ? entry_of_any(fd) : NULL;
+
+	if (e && e->left_len < 8)
+		e->left[e->left_len++] = mem_str(name);
+	else if (e)
+		e->replaced = true;
+	if (fd >= 0)
+		close(fd);
+}
+
+void
+ledger_written(const char *name)
+{
+	struct entry *e, *tmp;
+
+	HASH_ITER(hh, entries, e, tmp)
+		for (size_t i = 0; i < e->left_len; i++)
+			e->replaced |= strcmp(e->left[i], name) == 0;
 }
 
 static void

@@ -104,6 +104,19 @@ __wrap_log_line(enum log_level level, const char *fmt, ...)
 		sim_fail("%s logs an error: %s", sim.at ? sim.at->name : "-", text);
 }
 
+void __wrap_replica_tell(struct replica *r, const struct replica_event *e);
+void __real_replica_tell(struct replica *r, const struct replica_event *e);
+
+void
+__wrap_replica_tell(struct replica *r, const struct replica_event *e)
+{
+	static const char *const ops[] = { "write", "unlink", "rename", "exchange", "mkdir", "rmdir", "attr", "idle" };
+
+	sim_say("  %s is told: %s %llu: %llu/%s %llu/%s", r->node, ops[e->op], (unsigned long long)e->ino,
+	    (unsigned long long)e->dir, e->name ? e->name : "", (unsigned long long)e->dir2, e->name2 ? e->name2 : "");
+	__real_replica_tell(r, e);
+}
+
 /* ---- hosts ---- */
 
 static void
@@ -319,6 +332,7 @@ new_text(const struct host *h)
 	for (size_t i = 1; i < size; i++)
 		memcpy(text + i * n, text, n);
 	text[n * size] = '\0';
+	sim_say("  %.*s, %u times:", (int)n - 1, text, (unsigned)size);
 	return text;
 }
 

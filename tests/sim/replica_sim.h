@@ -124,6 +124,9 @@ void		 net_host_down(struct host *h);
 void		 ledger_acked(int fd);
 void		 ledger_replaced(int fd);
 void		 ledger_replaced_at(int dirfd, const char *name);
+/* A user renames dirfd/name; something new comes to stand under a name. */
+void		 ledger_renamed(int dirfd, const char *name);
+void		 ledger_written(const char *name);
 /* All that must be there is below the directory. */
 void		 ledger_check(const char *store);
 
