@@ -303,6 +303,9 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 		content_staged_add(r, h)->kept = true;
 	else
 		unlinkat(r->staging_fd, part, 0);
+	/* No room: then the file itself is kept, which takes none. */
+	if (!content_staged(r, h) && renameat2(dirfd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
+		content_staged_add(r, h)->kept = true;
 	close(from);
 	if (to >= 0)
 		close(to);
@@ -425,6 +428,18 @@ content_clean(struct replica *r)
 	}
 }
 
+void
+content_put_back(struct replica *r, const struct hash *h, const char *name)
+{
+	char hex[LISTS_NAME_MAX];
+
+	lists_name(h, hex);
+	if (!content_staged(r, h) && renameat2(r->staging_fd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
+		content_staged_add(r, h);
+	else
+		unlinkat(r->staging_fd, name, 0);
+}
+
 static int
 load_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -433,7 +448,7 @@ load_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	struct reg *reg = d ? state_reg(r->s, d, name, false) : NULL;
 
 	(void)seq;
-	if (reg && reg->pending)
+	if (reg && (reg->pending || reg->again))
 		state_touch_reg(r->s, reg);
 	return 0;
 }

@@ -89,6 +89,7 @@ struct dir {
 	bool removed;		/* in the state's list of those not live */
 	bool dirty;
 	bool touched;
+	bool again;		/* the disk could not be made to show it: a local note */
 	bool listed;		/* in the list of the update of the view under way */
 
 	void *disk;		/* the replica's note of where it is in the store */

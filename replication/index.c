@@ -19,6 +19,7 @@
 
 #define FLAG_PENDING 1
 #define FLAG_CONFLICT 2
+#define FLAG_TODO 4
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
@@ -101,7 +102,7 @@ static const char *const sql[STATEMENTS] = {
 	[GET_REG] = "SELECT seq, flags, data FROM regs WHERE dir = ? AND name = ?",
 	[DELETE_REG] = "DELETE FROM regs WHERE dir = ? AND name = ?",
 	[REGS_SINCE] = "SELECT dir, name, seq FROM regs WHERE seq > ? ORDER BY seq LIMIT ?",
-	[REGS_PENDING] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 1",
+	[REGS_PENDING] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 5",
 	[REGS_CONFLICT] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 2",
 	[REGS_IN_DIR] = "SELECT dir, name, seq FROM regs WHERE dir = ?",
 	[REGS_CONTENT] = "SELECT dir, name, seq FROM regs WHERE content = ?1 UNION ALL"
@@ -206,7 +207,7 @@ set_up(struct index *x, bool create, char *why, size_t why_size)
 {
 	int version = 0, rc;
 
-	rc = sqlite3_exec(x->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+	rc = sqlite3_exec(x->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 	    "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=33554432;"
 	    "PRAGMA cache_size=-16384;", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
@@ -324,7 +325,7 @@ index_begin(struct index *x)
 }
 
 int
-index_commit(struct index *x)
+index_commit_unsynced(struct index *x)
 {
 	int rc = x->failed ? x->failed : run(x->st[COMMIT]);
 
@@ -333,6 +334,25 @@ index_commit(struct index *x)
 	else
 		x->begun = false;
 	return rc;
+}
+
+int
+index_sync(struct index *x)
+{
+	sqlite3_file *wal = NULL;
+	int rc = sqlite3_file_control(x->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+
+	if (rc == SQLITE_OK && wal && wal->pMethods)
+		rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+	return error_of(rc);
+}
+
+int
+index_commit(struct index *x)
+{
+	int rc = index_commit_unsynced(x);
+
+	return rc < 0 ? rc : index_sync(x);
 }
 
 void
@@ -456,7 +476,8 @@ index_put_reg(struct index *x, const struct reg *r, bool in_conflict)
 	bind_key(st, 1, r);
 	sqlite3_bind_int64(st, 3, (int64_t)r->seq);
 	sqlite3_bind_int(st, 4, r->shown.len > 0);
-	sqlite3_bind_int(st, 5, (r->pending ? FLAG_PENDING : 0) | (in_conflict ? FLAG_CONFLICT : 0));
+	sqlite3_bind_int(st, 5, (r->pending ? FLAG_PENDING : 0) | (in_conflict ? FLAG_CONFLICT : 0) |
+	    (r->again ? FLAG_TODO : 0));
 	if (r->files_len == 1)
 		sqlite3_bind_int64(st, 6, content_key(&r->files[0].hash));
 	else
@@ -479,6 +500,7 @@ index_get_reg(struct index *x, struct reg *r)
 	if (rc == SQLITE_ROW) {
 		r->seq = (uint64_t)sqlite3_column_int64(st, 0);
 		r->in_conflict = sqlite3_column_int(st, 1) & FLAG_CONFLICT;
+		r->again = sqlite3_column_int(st, 1) & FLAG_TODO;
 		bad = wire_unpack_index_reg(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2), r);
 	}
 	finish(st, rc);
@@ -698,6 +720,7 @@ index_put_dir(struct index *x, const struct dir *d, uint64_t ino)
 	}
 	m.told = d->told;
 	m.ino = ino;
+	m.todo = d->touched || d->again;
 	len = sibfs__wire__index_directory__get_packed_size(&m);
 	data = mem_alloc(len);
 	sibfs__wire__index_directory__pack(&m, data);
@@ -730,6 +753,7 @@ load_first(struct state *s, sqlite3_stmt *st, struct loaded *out)
 		out->d = state_dir_load(s, &id, (uint64_t)sqlite3_column_int64(st, 0));
 	out->d->seq = (uint64_t)sqlite3_column_int64(st, 1);
 	out->d->told = out->m->told <= DIR_TAKEN_IN ? (enum dir_told)out->m->told : DIR_TOLD;
+	out->d->again = out->m->todo;
 	return 0;
 }
 

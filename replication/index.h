@@ -38,6 +38,10 @@ int		 index_check(struct index *x, char *why, size_t why_size);
  */
 int		 index_begin(struct index *x);
 int		 index_commit(struct index *x);
+/* The same in two steps: what was committed survives the end of the process,
+ * what was synced that of the machine, too. */
+int		 index_commit_unsynced(struct index *x);
+int		 index_sync(struct index *x);
 void		 index_rollback(struct index *x);
 
 /* Small values by name.  index_get_value: *out allocated; -ENOENT. */
@@ -56,6 +60,7 @@ int		 index_delete_reg(struct index *x, const struct reg *r);
 typedef int	 index_reg_fn(void *arg, uint64_t dir_num, const char *name, uint64_t seq);
 
 int		 index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn *fn, void *arg);
+/* Those that wait for content, or that the disk does not show yet. */
 int		 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_dir(struct index *x, uint64_t dir_num, index_reg_fn *fn, void *arg);

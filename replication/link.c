@@ -356,6 +356,8 @@ get_round(struct link *l, const Sibfs__Wire__Round *m)
 		link_check_round(l);	/* nothing comes in */
 		return 0;
 	}
+	view_retry(l->r, true);
+	view_update(l->r);
 	content_retry(l->r, true);
 	content_request(l->r);
 	link_send_offer(l);

@@ -21,6 +21,8 @@ link_start_round(struct link *l, uint64_t round)
 	l->round = round;
 	l->round_in = l->round_sent = false;
 	/* What the peer did not have it may have by now. */
+	view_retry(l->r, true);
+	view_update(l->r);
 	content_retry(l->r, true);
 	content_request(l->r);
 	link_send_offer(l);

@@ -12,6 +12,7 @@
 
 #include <utlist.h>
 
+#include "replication/chunk.h"
 #include "replication/link_impl.h"
 
 #define COPY_WORTH 1024		/* to ask would cost about as much */
@@ -77,7 +78,7 @@ put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
 	for (size_t i = 0; i < m->value->n_versions; i++) {
 		Sibfs__Wire__Version *v = m->value->versions[i];
 		struct dot d = { v->dot->id, v->dot->n };
-		struct hash h;
+		struct hash h, got;
 		uint64_t size;
 		int fd;
 
@@ -96,6 +97,9 @@ put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
 				n = readlinkat(dirfd, reg->files[j].name, target, sizeof(target));
 				if (n <= 0)
 					continue;
+				chunk_link_hash(target, (size_t)n, &got);
+				if (hash_compare(&got, &h) != 0)
+					continue;
 				v->content.data = mem_dup(target, (size_t)n);
 				v->content.len = (size_t)n;
 				v->has_content = true;
@@ -113,7 +117,10 @@ put_inline(struct link *l, struct reg *reg, Sibfs__Wire__Register *m)
 			uint8_t *p = mem_alloc(size + 1);
 			ssize_t n = pread(fd, p, size, 0);
 
-			if (n == (ssize_t)size) {
+			if (n == (ssize_t)size)
+				chunk_content_hash(p, size, &got);
+			/* A user may have written between two looks at it. */
+			if (n == (ssize_t)size && hash_compare(&got, &h) == 0) {
 				v->content.data = p;
 				v->content.len = size;
 				v->has_content = true;

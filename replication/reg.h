@@ -95,6 +95,7 @@ struct reg {
 	bool dirty;		/* to be written to the index */
 	bool deferred;		/* pending is complete, but may not show yet */
 	bool touched;		/* its names on disk are to be looked at */
+	bool again;		/* the disk could not be made to show it: a local note */
 };
 
 static inline const char *

@@ -167,6 +167,30 @@ write_dirty(struct replica *r)
 	return rc;
 }
 
+/* No event leaves before its content would survive a power cut too. */
+static int
+sync_content(struct replica *r)
+{
+	if (!r->unsynced || r->view_held)
+		return 0;
+	if (syncfs(r->root_fd) < 0)
+		return -errno;
+	r->unsynced = false;
+	return 0;
+}
+
+static int
+sync_index(struct replica *r)
+{
+	int rc = sync_content(r);
+
+	if (rc == 0)
+		rc = index_sync(r->x);
+	if (rc == 0)
+		r->index_unsynced = false;
+	return rc;
+}
+
 int
 replica_commit(struct replica *r)
 {
@@ -174,33 +198,33 @@ replica_commit(struct replica *r)
 	int rc;
 
 	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len && !s->lineage.dirty)
-		return 0;
+		return r->index_unsynced && !r->view_held ? sync_index(r) : 0;
 	if (r->index_broken)
 		return -EIO;
-	/* No event leaves before its content would survive a power cut too. */
-	if (r->unsynced && syncfs(r->root_fd) < 0) {
-		rc = -errno;
+	if ((rc = sync_content(r)) < 0)
 		goto failed;
-	}
-	r->unsynced = false;
 	if ((rc = replica_begin(r)) < 0)
 		goto failed;
 	rc = write_dirty(r);
 	if (rc == 0)
-		rc = index_commit(r->x);
+		rc = index_commit_unsynced(r->x);
 	if (rc < 0) {
 		index_rollback(r->x);
 		r->in_transaction = false;
 		goto failed;
 	}
 	r->in_transaction = false;
-	for (size_t i = 0; i < s->dirty_dirs.len; i++)
+	for (size_t i = 0; i < s->dirty_dirs.len; i++) {
 		s->dirty_dirs.d[i]->dirty = false;
+		s->dirty_dirs.d[i]->again |= s->dirty_dirs.d[i]->touched;	/* its row says so */
+	}
 	for (size_t i = 0; i < s->dirty_regs.len; i++)
 		s->dirty_regs.r[i]->dirty = false;
 	s->dirty_dirs.len = s->dirty_regs.len = 0;
 	lineage_is_written(&s->lineage);
-	return 0;
+	r->index_unsynced = true;
+	if (r->view_held || (rc = sync_index(r)) == 0)
+		return 0;
 
 failed:
 	/* All stays dirty, and nothing leaves, until it can be written. */
@@ -423,7 +447,7 @@ work(struct replica *r)
 	run_calls(r);
 	replica_settle_events(r);
 	view_update(r);
-	if (r->s->dirty_regs.len || r->s->dirty_dirs.len || r->in_transaction) {
+	if (r->s->dirty_regs.len || r->s->dirty_dirs.len || r->in_transaction || r->index_unsynced) {
 		if (replica_commit(r) == 0) {
 			r->index_failed = false;
 			link_changed(r);
@@ -515,6 +539,7 @@ tick(struct replica *r)
 		r->net_at_ms = now + NETWORK_MS;
 		peers_network_changed(r);
 	}
+	view_retry(r, false);
 	peers_tick(r, now);
 	control_tick(r, now);
 	if (r->sweep_due)

@@ -112,6 +112,12 @@ struct peer {
 	uint64_t sent_bytes, received_bytes;	/* on links, since the start */
 };
 
+/* A register (name NULL: a directory) that the disk does not show yet. */
+struct again {
+	uint64_t dir_num;
+	char *name;
+};
+
 struct replica {
 	/* Opened once. */
 	int root_fd, meta_fd, staging_fd, chunks_fd, trash_fd, moving_fd, lock_fd;
@@ -141,6 +147,7 @@ struct replica {
 	bool in_transaction;
 	bool walking;		/* many files are taken in at once */
 	bool unsynced;		/* content that the next commit speaks of is not on disk yet */
+	bool index_unsynced;	/* nor is what was committed while users waited */
 	bool clean_start;
 	uint64_t rebuilt;	/* files whose marks were believed */
 	bool rebuilding;	/* the index is made anew: marks on files are believed */
@@ -177,6 +184,9 @@ struct replica {
 	size_t notes_len;
 	struct reg_list deferred;	/* pending ones that could not show yet */
 	int64_t deferred_at_ms;
+	struct again *again;	/* what the disk could not be made to show */
+	size_t again_len;
+	int64_t again_at_ms;
 	struct staged *staged;
 	struct hasher *hasher;	/* NULL while not started */
 	struct relay *relays;	/* what peers asked for that is fetched for them */
@@ -211,7 +221,8 @@ void		 replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *
 /* Begins a transaction, unless one is under way. */
 int		 replica_begin(struct replica *r);
 
-/* Writes what changed to the index.  After it all may be told to peers. */
+/* Writes what changed to the index.  After it all may be told to peers; but with
+ * the view held nobody waits for the disk, so then not yet. */
 int		 replica_commit(struct replica *r);
 
 /* Runs fn(arg) on the replica's thread soon; any thread. */
@@ -335,6 +346,13 @@ void		 view_update(struct replica *r);
 /* A pending register that may be complete: the next update looks at it. */
 void		 view_defer(struct replica *r, struct reg *reg);
 
+/* The disk could not be made to show it: it is tried again later.  reg may be
+ * NULL.  Returns whether that is news. */
+bool		 view_again(struct replica *r, struct dir *d, struct reg *reg);
+
+/* Tries again what is due; all: now. */
+void		 view_retry(struct replica *r, bool all);
+
 /* ---- content.c, content_wants.c ---- */
 
 /* Is the content of every version of r->pending here?  Asks for what is not. */
@@ -347,6 +365,8 @@ void		 content_fetch(struct replica *r, const struct reg *reg, const struct vers
 int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);
 /* A file in staging/ with that content, to be renamed into place. */
 int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size);
+/* It could not be put in place: back to staging. */
+void		 content_put_back(struct replica *r, const struct hash *h, const char *name);
 /* A descriptor of a file with that content, opened for reading, or -errno. */
 int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
 bool		 content_here(struct replica *r, const struct hash *h);

@@ -191,6 +191,9 @@ replica_close(struct replica *r)
 		free(x);
 	}
 	free(r->deferred.r);
+	for (size_t i = 0; i < r->again_len; i++)
+		free(r->again[i].name);
+	free(r->again);
 	free(r->polled.fds);
 	free(r->polled.who);
 	disk_fini(&r->disk);
@@ -444,6 +447,9 @@ load(struct replica *r, char *why, size_t size)
 	if (verdict == PLACE_COPIED || verdict == PLACE_RESTORED)
 		find_inodes(r, &l);
 	load_disk(r, &l);
+	for (struct dir *d = r->s->dirs; d; d = d->hh.next)
+		if (d->again)
+			state_touch_dir(r->s, d);
 	free(l.e);
 	if ((rc = place_mark(r)) < 0)
 		return open_say(why, size, rc, "%s: it cannot be marked as opened: %s", r->path, strerror(-rc));

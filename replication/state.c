@@ -655,7 +655,7 @@ state_trim(struct state *s, size_t keep)
 	HASH_ITER(hh, s->regs, r, tmp) {
 		if (HASH_COUNT(s->regs) <= keep)
 			return;
-		if (r->dirty || r->touched || r->deferred)
+		if (r->dirty || r->touched || r->deferred || r->again)
 			continue;
 		HASH_DEL(s->regs, r);
 		reg_free(r);

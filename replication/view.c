@@ -27,6 +27,7 @@
 #define obstack_chunk_free free
 
 #define HOLD_TRIES 8
+#define AGAIN_MS 1000
 
 /* ---- telling the mount ---- */
 
@@ -70,6 +71,69 @@ bool
 view_is_writing(const struct replica *r, ino_t ino)
 {
 	return r->view && ino && r->view->writing(r->view->ctx, ino);
+}
+
+/* ---- what could not be shown ---- */
+
+bool
+view_again(struct replica *r, struct dir *d, struct reg *reg)
+{
+	bool news = reg ? !reg->again : !d->again;
+
+	if (!news)
+		for (size_t i = 0; i < r->again_len; i++)
+			if (r->again[i].dir_num == d->num && (reg ? r->again[i].name &&
+			    strcmp(r->again[i].name, reg_name(reg)) == 0 : !r->again[i].name))
+				return false;
+	r->again = mem_resize(r->again, r->again_len + 1, sizeof(*r->again));
+	r->again[r->again_len++] = (struct again){ d->num, reg ? mem_str(reg_name(reg)) : NULL };
+	if (r->again_len == 1)
+		r->again_at_ms = replica_now_ms() + AGAIN_MS;
+	if (reg) {
+		reg->again = true;
+		state_reg_noted(r->s, reg);
+	} else {
+		d->again = true;
+		state_dir_noted(r->s, d);
+	}
+	return news;
+}
+
+void
+view_retry(struct replica *r, bool all)
+{
+	struct again *list = r->again;
+	size_t n = r->again_len;
+
+	if (!n || (!all && replica_now_ms() < r->again_at_ms))
+		return;
+	r->again = NULL;
+	r->again_len = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct dir *d = state_dir_num(r->s, list[i].dir_num);
+		struct reg *reg = d && list[i].name ? state_reg(r->s, d, list[i].name, false) : NULL;
+
+		if (reg)
+			state_touch_reg(r->s, reg);
+		else if (d && !list[i].name)
+			state_touch_dir(r->s, d);
+		free(list[i].name);
+	}
+	free(list);
+}
+
+/* What was put off is as it should be, as far as is known: the update that is
+ * under way says so if not. */
+void
+view_not_again(struct replica *r, struct dir *d, struct reg *reg)
+{
+	if (reg && reg->again) {
+		reg->again = false;
+		state_reg_noted(r->s, reg);
+	} else if (!reg && d->again) {
+		d->again = false;
+		state_dir_noted(r->s, d);
+	}
 }
 
 /* ---- what is complete becomes shown ---- */
@@ -250,7 +314,7 @@ nothing_to_do(struct replica *r)
 		struct dir *d = s->touched_dirs.d[i];
 
 		if (d->told != DIR_TOLD && dir_is_as_shown(r, d, &o))
-			d->touched = false;
+			d->touched = false, view_not_again(r, d, NULL);
 		else if (!d->at.up || !dir_is_as_shown(r, d, &o) || d->touched)
 			s->touched_dirs.d[n++] = d;
 	}
@@ -260,7 +324,7 @@ nothing_to_do(struct replica *r)
 		struct reg *reg = s->touched_regs.r[i];
 
 		if (!reg->pending && view_name_is_as_shown(r, reg, &o))
-			reg->touched = false;
+			reg->touched = false, view_not_again(r, reg->dir, reg);
 		else
 			s->touched_regs.r[n++] = reg;
 	}

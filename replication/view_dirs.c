@@ -270,6 +270,7 @@ collect(struct view *v)
 			struct dir *d = s->touched_dirs.d[--s->touched_dirs.len];
 
 			d->touched = false;
+			view_not_again(v->r, d, NULL);
 			add_dir(v, d);
 			add_related(v, d);	/* once more, if it was listed before */
 		}
@@ -309,7 +310,7 @@ make_dir(struct view *v, struct disk_dir *up, const char *name)
 	snprintf(temp, sizeof(temp), "n-%" PRIx64, ++v->r->next_temp);
 	if (mkdirat(v->r->moving_fd, temp, 0700) < 0 ||
 	    fstatat(v->r->moving_fd, temp, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		log_err("cannot make directory %s: %s", name, strerror(errno));
+		unlinkat(v->r->moving_fd, temp, AT_REMOVEDIR);
 		return NULL;
 	}
 	dd = disk_add(&v->r->disk, st.st_ino, up, name);
@@ -388,8 +389,11 @@ assign(struct view *v)
 			p.dd = NULL;
 		if (!p.dd && ignore_dir(v->r, d))
 			continue;
-		if (!p.dd && !(p.dd = adopt_dir(v, p.up, p.name)) && !(p.dd = make_dir(v, p.up, p.name)))
+		if (!p.dd && !(p.dd = adopt_dir(v, p.up, p.name)) && !(p.dd = make_dir(v, p.up, p.name))) {
+			if (view_again(v->r, d, NULL))
+				log_err("cannot make directory %s: %s", p.name, strerror(errno));
 			continue;
+		}
 		for (size_t j = 0; j < p.f.len; j++)
 			come_to(v, p.f.ids[j], p.dd);
 		v->plans = mem_resize(v->plans, v->plans_len + 1, sizeof(*v->plans));
@@ -535,7 +539,8 @@ place_dirs(struct view *v)
 			rc = place_dir(v, p->dd, p->up, p->name);
 		}
 		if (rc < 0) {
-			log_err("cannot move directory %s: %s", p->name, strerror(-rc));
+			if (view_again(v->r, p->f.ids[0], NULL))
+				log_err("cannot move directory %s: %s", p->name, strerror(-rc));
 			continue;
 		}
 		apply_dir_attrs(v, p->dd, &p->f);

@@ -21,6 +21,7 @@
 /* A place in a group where a file is to stand. */
 struct slot {
 	struct shown *e;
+	struct reg *about;		/* whose group it is */
 	struct reg *from_reg;		/* the record it stands by already */
 	bool in_place;
 	ino_t replaces;			/* a file of ours whose note is gone already */
@@ -198,7 +199,8 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 			return;
 		}
 		if (rc < 0) {
-			log_err("content of %s is not here: %s", e->name, strerror(-rc));
+			if (view_again(v->r, p->about->dir, p->about))
+				log_err("content of %s is not here: %s", e->name, strerror(-rc));
 			return;
 		}
 	}
@@ -206,7 +208,10 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		apply_attrs(v, from, temp, &st, &e->attrs, written);
 	rc = put_in_place(v, dd, from, temp, p);
 	if (rc < 0) {
-		log_err("cannot put %s in place: %s", e->name, strerror(-rc));
+		if (view_again(v->r, p->about->dir, p->about))
+			log_err("cannot put %s in place: %s", e->name, strerror(-rc));
+		if (!p->lifted)
+			content_put_back(v->r, &e->hash, temp);
 		return;
 	}
 	fd = disk_fd(&v->r->disk, dd);
@@ -250,25 +255,31 @@ refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
 
 /*
  * Other names share its attributes: it becomes a file of its own before it is
- * given others, as it would if its content changed.
+ * given others, as it would if its content changed; when nobody writes it.
  */
 static bool
-must_part(struct view *v, struct disk_dir *dd, const struct shown *e)
+must_part(struct view *v, struct disk_dir *dd, const struct slot *p)
 {
+	const struct reg_file *rec = reg_file_find(p->from_reg, p->e->name);
 	int fd = disk_fd(&v->r->disk, dd);
 	struct stat st;
 
-	return fd >= 0 && fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink > 1 &&
-	    !S_ISDIR(st.st_mode) && disk_attrs_differ(v->r, fd, e->name, &st, &e->attrs);
+	if (fd < 0 || fstatat(fd, p->e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink < 2 || S_ISDIR(st.st_mode) ||
+	    !disk_attrs_differ(v->r, fd, p->e->name, &st, &p->e->attrs))
+		return false;
+	if (view_same_stamp(&rec->stamp, &st) && !view_is_writing(v->r, st.st_ino))
+		return true;
+	view_again(v->r, p->about->dir, p->about);
+	return false;
 }
 
 static void
-match(struct view *v, const struct folder *f, const struct name_group *g, struct slot *slots)
+match(struct view *v, struct reg *about, const struct folder *f, const struct name_group *g, struct slot *slots)
 {
 	for (size_t i = 0; i < g->len; i++) {
 		struct slot *p = &slots[i];
 
-		*p = (struct slot){ .e = &g->files[i] };
+		*p = (struct slot){ .e = &g->files[i], .about = about };
 		for (size_t j = 0; j < f->len && !p->in_place; j++) {
 			struct reg *reg = state_reg(v->r->s, f->ids[j], g->name, false);
 			struct reg_file *rec = reg ? reg_file_find(reg, p->e->name) : NULL;
@@ -407,7 +418,7 @@ update_group(struct view *v, struct reg *reg)
 	for (unsigned tries = 0;; tries++) {
 		display_group(v->r->s, &f, reg_name(reg), &v->o, &g);
 		slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
-		match(v, &f, &g, slots);
+		match(v, reg, &f, &g, slots);
 		if (tries == SEAL_TRIES || !seal_in_the_way(v, dd, &f, &g, slots))
 			break;
 		free(slots);
@@ -415,7 +426,7 @@ update_group(struct view *v, struct reg *reg)
 	}
 	clear_group(v, dd, &f, &g, slots);
 	for (size_t i = 0; i < g.len; i++) {
-		if (slots[i].in_place && !must_part(v, dd, slots[i].e)) {
+		if (slots[i].in_place && !must_part(v, dd, &slots[i])) {
 			refresh_attrs(v, dd, slots[i].e);
 			continue;
 		}
@@ -467,6 +478,7 @@ view_update_files(struct view *v)
 		struct reg *reg = s->touched_regs.r[i];
 
 		reg->touched = false;
+		view_not_again(v->r, reg->dir, reg);
 		update_group(v, reg);
 	}
 	s->touched_regs.len = 0;
@@ -491,7 +503,7 @@ view_name_is_as_shown(struct replica *r, struct reg *reg, struct obstack *o)
 	display_folder(r->s, reg->dir, o, &f);
 	display_group(r->s, &f, reg_name(reg), o, &g);
 	slots = mem_resize(NULL, g.len + 1, sizeof(*slots));
-	match(&v, &f, &g, slots);
+	match(&v, reg, &f, &g, slots);
 	fd = disk_fd(&r->disk, dd);
 	for (size_t i = 0; i < g.len && same; i++) {
 		struct attrs now = { 0 };

@@ -40,6 +40,7 @@ struct view {
 
 void		 view_note(struct replica *r, ino_t dir, const char *name);
 void		 view_tell_moved(struct replica *r, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char *name2);
+void		 view_not_again(struct replica *r, struct dir *d, struct reg *reg);
 bool		 view_is_writing(const struct replica *r, ino_t ino);
 bool		 view_same_stamp(const struct file_stamp *f, const struct stat *st);
 
