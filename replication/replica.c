@@ -92,7 +92,6 @@ replica_add_member(struct replica *r, uint64_t id, const char *node)
 	snprintf(m->node, sizeof(m->node), "%s", node);
 	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
 	replica_begin(r);
-	index_put_member(r->x, id, node, NULL, 0);
 }
 
 /* ---- commits ---- */
@@ -152,6 +151,9 @@ write_dirty(struct replica *r)
 	}
 	for (size_t i = 0; i < s->dirty_regs.len && rc == 0; i++)
 		rc = index_put_reg(r->x, s->dirty_regs.r[i], s->dirty_regs.r[i]->in_conflict);
+	for (struct member *m = r->members; m && rc == 0; m = m->hh.next)
+		if (!m->saved)
+			rc = index_put_member(r->x, m->id, m->node, NULL, 0);
 	if (rc == 0)
 		rc = put_number(r->x, "counter", s->counter);
 	if (rc == 0)
@@ -221,6 +223,8 @@ replica_commit(struct replica *r)
 	for (size_t i = 0; i < s->dirty_regs.len; i++)
 		s->dirty_regs.r[i]->dirty = false;
 	s->dirty_dirs.len = s->dirty_regs.len = 0;
+	for (struct member *m = r->members; m; m = m->hh.next)
+		m->saved = true;
 	lineage_is_written(&s->lineage);
 	r->index_unsynced = true;
 	if (r->view_held || (rc = sync_index(r)) == 0)

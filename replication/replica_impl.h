@@ -63,6 +63,7 @@ struct member {
 	UT_hash_handle hh;
 	uint64_t id;
 	char node[SETTINGS_NODE_MAX + 1];
+	bool saved;		/* has a row */
 };
 
 /* A name whose kernel entry is to be invalidated once the view lock is free. */

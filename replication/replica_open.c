@@ -295,6 +295,7 @@ load_member(void *arg, uint64_t id, const char *node, const void *data, size_t l
 
 	m->id = id;
 	snprintf(m->node, sizeof(m->node), "%s", node);
+	m->saved = true;
 	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
 }
 

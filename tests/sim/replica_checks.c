@@ -348,7 +348,7 @@ check_empty(struct host *h, int dirfd, const char *what)
 
 	while (dir && (de = readdir(dir))) {
 		struct staged *s;
-		bool kept = false;
+		bool kept = strstr(de->d_name, ".part") != NULL;	/* may be gone on with */
 
 		if (de->d_name[0] == '.')
 			continue;

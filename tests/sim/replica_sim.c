@@ -200,6 +200,26 @@ stop_host(struct host *h)
 	sim_say("%s is down", h->name);
 }
 
+/* Of one that was killed while it opened its store nothing is known to us. */
+static void
+close_lock(const struct host *h)
+{
+	char link[64], target[300], lock[200];
+
+	snprintf(lock, sizeof(lock), "%s/.sibfs/lock", h->store);
+	for (int fd = 3; fd < 4096; fd++) {
+		ssize_t n;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, target, sizeof(target) - 1);
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		if (strcmp(target, lock) == 0)
+			close(fd);
+	}
+}
+
 /* Its memory is lost, not freed: like all that the process had. */
 static void
 host_killed(struct host *h)
@@ -210,7 +230,7 @@ host_killed(struct host *h)
 	sim_say("%s is killed", h->name);
 	h->up = false;
 	if (!h->r) {
-		h->broken = true;
+		close_lock(h);
 		return;
 	}
 	for (l = h->r->links; l; l = link_next(l))

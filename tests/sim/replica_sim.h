@@ -36,7 +36,6 @@ struct host {
 	char name[8];
 	char store[100];
 	bool up;			/* its daemon runs */
-	bool broken;			/* it could not start; for the log */
 	bool full;			/* its disk */
 	int64_t skew_ns;		/* of its clock */
 	struct replica *r;
