@@ -3,7 +3,8 @@
  * attributes; and the store's own attribute `user.sibfs`.
  *
  * Owners travel by name, with the number for hosts that do not know the name,
- * and count only where the daemon runs as root.
+ * and count only where the daemon runs as root.  Set-id bits travel, and come
+ * onto a disk only where the settings say so.
  */
 #include "config.h"
 
@@ -26,6 +27,7 @@
 #define XATTR_LIST_MAX 65536
 #define XATTR_VALUE_MAX 65536
 #define ACL_XATTR "system.posix_acl_access"
+#define DEFAULT_ACL_XATTR "system.posix_acl_default"
 
 static void
 proc_path(int dirfd, const char *name, char *out, size_t size)
@@ -59,9 +61,9 @@ name_of(uint32_t id, bool group)
 	return k->name;
 }
 
-/* The local number for "name:number". */
+/* The local number for "name:number"; by_number: whatever the name. */
 static int
-id_of(const struct cell *c, bool group, uint32_t *out)
+id_of(const struct cell *c, bool group, bool by_number, uint32_t *out)
 {
 	char text[128], *colon;
 
@@ -74,7 +76,7 @@ id_of(const struct cell *c, bool group, uint32_t *out)
 		return -EBADMSG;
 	*colon = '\0';
 	*out = (uint32_t)strtoul(colon + 1, NULL, 10);
-	if (!*text || strcmp(name_of(*out, group), text) == 0)
+	if (!*text || by_number || strcmp(name_of(*out, group), text) == 0)
 		return 0;
 	if (group) {
 		struct group *gr = getgrnam(text);
@@ -91,14 +93,15 @@ id_of(const struct cell *c, bool group, uint32_t *out)
 }
 
 static void
-read_owner(const struct attrs *prev, const char *key, uint32_t id, bool group, struct attrs *out)
+read_owner(const struct replica *r, const struct attrs *prev, const char *key, uint32_t id, bool group,
+    struct attrs *out)
 {
 	const struct cell *old = prev ? attrs_find(prev, key) : NULL;
 	char text[128];
 	uint32_t was;
 	int len;
 
-	if (id_of(old, group, &was) == 0 && was == id) {
+	if (id_of(old, group, r->settings.owners == OWNERS_BY_NUMBER, &was) == 0 && was == id) {
 		attrs_set(out, key, old->value, old->len, (struct stamp){ 0, 0 });
 		return;
 	}
@@ -112,7 +115,7 @@ static bool
 travels(const char *name)
 {
 	return (strncmp(name, "user.", 5) == 0 && strncmp(name, OWN_XATTR, strlen(OWN_XATTR)) != 0) ||
-	    strcmp(name, ACL_XATTR) == 0;
+	    strcmp(name, ACL_XATTR) == 0 || strcmp(name, DEFAULT_ACL_XATTR) == 0;
 }
 
 static void
@@ -139,13 +142,19 @@ mtime_of(const struct stat *st)
 
 /* Set-id bits that came from a peer are not on disk, and were not taken away by a user. */
 static uint32_t
-read_mode(const struct stat *st, const struct attrs *prev)
+read_mode(const struct replica *r, const struct stat *st, const struct attrs *prev)
 {
 	uint32_t mode = st->st_mode & 07777, was = prev ? attrs_mode(prev, mode) : mode;
 
-	if (!S_ISDIR(st->st_mode) && ((mode ^ was) & 01777) == 0 && (mode & ~was & 06000) == 0)
+	if (!S_ISDIR(st->st_mode) && !r->settings.setuid && ((mode ^ was) & 01777) == 0 && (mode & ~was & 06000) == 0)
 		return was;
 	return mode;
+}
+
+static bool
+keeps_owners(const struct replica *r)
+{
+	return r->as_root && r->settings.owners != OWNERS_NOT;
 }
 
 void
@@ -156,7 +165,7 @@ disk_attrs_read(struct replica *r, int dirfd, const char *name, const struct sta
 
 	*out = (struct attrs){ 0 };
 	if (!S_ISLNK(st->st_mode)) {
-		attrs_set_mode(out, read_mode(st, prev), (struct stamp){ 0, 0 });
+		attrs_set_mode(out, read_mode(r, st, prev), (struct stamp){ 0, 0 });
 		proc_path(dirfd, name, path, sizeof(path));
 		read_xattrs(path, out);
 	}
@@ -165,9 +174,9 @@ disk_attrs_read(struct replica *r, int dirfd, const char *name, const struct sta
 
 		attrs_set(out, "mtime", text, (uint32_t)len, (struct stamp){ 0, 0 });
 	}
-	if (r->as_root) {
-		read_owner(prev, "owner", st->st_uid, false, out);
-		read_owner(prev, "group", st->st_gid, true, out);
+	if (keeps_owners(r)) {
+		read_owner(r, prev, "owner", st->st_uid, false, out);
+		read_owner(r, prev, "group", st->st_gid, true, out);
 	} else if (prev) {
 		const char *const keys[] = { "owner", "group" };
 
@@ -185,21 +194,23 @@ disk_attrs_read(struct replica *r, int dirfd, const char *name, const struct sta
 static int
 apply_owner(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *a)
 {
+	bool by_number = r->settings.owners == OWNERS_BY_NUMBER;
 	uint32_t uid = st->st_uid, gid = st->st_gid;
 
-	if (!r->as_root)
+	if (!keeps_owners(r))
 		return 0;
-	id_of(attrs_find(a, "owner"), false, &uid);
-	id_of(attrs_find(a, "group"), true, &gid);
+	id_of(attrs_find(a, "owner"), false, by_number, &uid);
+	id_of(attrs_find(a, "group"), true, by_number, &gid);
 	if (uid == st->st_uid && gid == st->st_gid)
 		return 0;
 	return fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 1;
 }
 
 static int
-apply_mode(int dirfd, const char *name, const struct stat *st, const struct attrs *a)
+apply_mode(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *a)
 {
-	uint32_t now = st->st_mode & 07777, mask = S_ISDIR(st->st_mode) ? 07777 : 01777, mode = attrs_mode(a, now);
+	uint32_t now = st->st_mode & 07777, mode = attrs_mode(a, now);
+	uint32_t mask = S_ISDIR(st->st_mode) || r->settings.setuid ? 07777 : 01777;
 	char path[300];
 
 	if (S_ISLNK(st->st_mode) || ((mode ^ now) & mask) == 0)
@@ -264,7 +275,7 @@ disk_attrs_apply(struct replica *r, int dirfd, const char *name, const struct st
 	int steps[4], n = 0;
 
 	steps[0] = apply_owner(r, dirfd, name, st, a);
-	steps[1] = apply_mode(dirfd, name, st, a);
+	steps[1] = apply_mode(r, dirfd, name, st, a);
 	steps[2] = apply_xattrs(dirfd, name, st, a);
 	steps[3] = apply_mtime(dirfd, name, st, a);
 	for (int i = 0; i < 4; i++) {

@@ -529,6 +529,8 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	}
 	if ((rc = load(r, why, size)) < 0)
 		goto err;
+	if (settings_load(r->meta_fd, &r->settings, why, size) < 0)
+		log_err("%s", why);	/* told again where it is read in earnest */
 	ignore_load(r);
 	if (!r->clean_start || r->restored)
 		replica_recover(r);

@@ -282,6 +282,22 @@ parse_reserve(const char *value, struct reserve *out)
 	return 0;
 }
 
+static int
+parse_owners(const char *value, enum owners *out)
+{
+	bool on;
+
+	if (strcmp(value, "name") == 0)
+		*out = OWNERS_BY_NAME;
+	else if (strcmp(value, "number") == 0)
+		*out = OWNERS_BY_NUMBER;
+	else if (parse_bool(value, &on) == 0 && !on)
+		*out = OWNERS_NOT;
+	else
+		return -EINVAL;
+	return 0;
+}
+
 /* 1: no such key. */
 static int
 set_replica_key(struct settings *s, const char *key, const char *value)
@@ -294,6 +310,10 @@ set_replica_key(struct settings *s, const char *key, const char *value)
 		return parse_bool(value, &s->paused);
 	if (strcmp(key, "min_free") == 0)
 		return parse_reserve(value, &s->min_free);
+	if (strcmp(key, "owners") == 0)
+		return parse_owners(value, &s->owners);
+	if (strcmp(key, "setuid") == 0)
+		return parse_bool(value, &s->setuid);
 	return 1;
 }
 

@@ -6,6 +6,8 @@
  *	set = 5f3a...
  *	paused = yes
  *	min_free = 2G		; or 5%
+ *	owners = name | number | no
+ *	setuid = yes
  *	[peer server]
  *	url = ssh://server/home/anna/docs
  *	identity = /home/anna/.ssh/id_sibfs
@@ -36,6 +38,13 @@ struct settings_peer {
 	struct limit limit;	/* bytes per second, in each direction */
 };
 
+/* What is made of owners and groups that come, as far as we run as root. */
+enum owners {
+	OWNERS_BY_NAME,		/* by number, where the name is not known */
+	OWNERS_BY_NUMBER,
+	OWNERS_NOT,		/* files that come are the daemon's */
+};
+
 /* Bytes, or percents of the disk; set: somebody said so. */
 struct reserve {
 	bool set;
@@ -47,6 +56,8 @@ struct settings {
 	char *node;		/* [replica] node, set; NULL: not a store yet */
 	char *set;
 	bool paused;		/* [replica] paused: all links rest */
+	enum owners owners;
+	bool setuid;		/* set-id bits of files that come are set */
 	struct reserve min_free;	/* what replication leaves free on the disk */
 	struct settings_peer *peers;
 	size_t peers_len;

@@ -138,6 +138,7 @@ test_errors_name_their_line(void **state)
 	assert_refused(b, "[peer a]\ntransport = tcp\n", "transport");
 	assert_refused(b, "[peer a]\nlimit = fast\n", "limit");
 	assert_refused(b, "[replica]\nmin_free = 100%\n", "min_free");
+	assert_refused(b, "[replica]\nowners = yes\n", "owners");
 	assert_refused(b, "[replica]\nmin_free = 5%x\n", "min_free");
 	assert_refused(b, "[replica]\nmin_free = 1G 08:00-18:00\n", "min_free");
 }
