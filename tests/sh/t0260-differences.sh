@@ -1,6 +1,7 @@
 #!/bin/bash
 # What changes in a large file is what travels: counted in bytes on the link.
 . "$(dirname "$0")/../lib/cluster.sh"
+needs openssl
 cluster_start
 pair laptop server
 
@@ -22,20 +23,25 @@ cheap() {
 	ok "$claim: $((after - before)) bytes, at most $most" [ $((after - before)) -le "$most" ]
 }
 
+# random SEED BYTES: noise, the same each time, so that chunks are too.
+random() {
+	openssl enc -aes-128-ctr -nosalt -pass "pass:$1" -pbkdf2 -in /dev/zero 2>/dev/null | head -c "$2"
+}
+
 noise() {
-	head -c "$2" /dev/urandom >"laptop/mnt/$1"
+	random "$1" "$2" >"laptop/mnt/$1"
 }
 
 overwrite() {
-	head -c 4096 /dev/urandom | dd of="laptop/mnt/$1" bs=4096 seek="$2" conv=notrunc status=none
+	random "$*" 4096 | dd of="laptop/mnt/$1" bs=4096 seek="$2" conv=notrunc status=none
 }
 
 insert() {
-	{ head -c 100 /dev/urandom; cat "laptop/mnt/$1"; } >laptop/mnt/.new && mv laptop/mnt/.new "laptop/mnt/$1"
+	{ random insert 100; cat "laptop/mnt/$1"; } >laptop/mnt/.new && mv laptop/mnt/.new "laptop/mnt/$1"
 }
 
 append() {
-	head -c 1000 /dev/urandom >>"laptop/mnt/$1"
+	random append 1000 >>"laptop/mnt/$1"
 }
 
 try noise large 128M
