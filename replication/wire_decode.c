@@ -323,6 +323,43 @@ wire_get_directory(struct state *s, const Sibfs__Wire__Directory *m, struct plac
 	return 0;
 }
 
+/* Stamps that a brief row leaves out are those of their version. */
+static void
+fill_in_stamps(Sibfs__Wire__RegisterValue *m)
+{
+	for (size_t i = 0; m && i < m->n_versions; i++) {
+		Sibfs__Wire__Version *v = m->versions[i];
+		uint64_t id = v->dot ? v->dot->id : 0;
+
+		if (!v->slot_hlc && !v->slot_id) {
+			v->slot_hlc = v->hlc;
+			v->slot_id = id;
+		}
+		for (size_t k = 0; k < v->n_attrs; k++)
+			if (!v->attrs[k]->hlc && !v->attrs[k]->id) {
+				v->attrs[k]->hlc = v->hlc;
+				v->attrs[k]->id = id;
+			}
+	}
+}
+
+static int
+get_file_hash(const Sibfs__Wire__IndexRegister *m, const Sibfs__Wire__IndexFile *x, struct hash *out)
+{
+	if (x->hash.len || !m->shown || !m->shown->n_versions)
+		return get_hash(&x->hash, out);
+	return get_hash(&m->shown->versions[0]->hash, out);
+}
+
+static int
+get_file_name(const Sibfs__Wire__IndexFile *x, const struct reg *r, char **out)
+{
+	if (x->name.len)
+		return wire_get_name(&x->name, false, out);
+	*out = mem_str(reg_name(r));
+	return 0;
+}
+
 static int
 get_files(const Sibfs__Wire__IndexRegister *m, struct reg *r)
 {
@@ -332,7 +369,7 @@ get_files(const Sibfs__Wire__IndexRegister *m, struct reg *r)
 		struct hash h;
 		char *name;
 
-		if (get_hash(&x->hash, &h) < 0 || wire_get_name(&x->name, false, &name) < 0)
+		if (get_file_hash(m, x, &h) < 0 || get_file_name(x, r, &name) < 0)
 			return -EBADMSG;
 		reg_file_set(r, name, &h, &stamp);
 		free(name);
@@ -350,6 +387,10 @@ wire_unpack_index_reg(const uint8_t *p, size_t len, struct reg *r)
 
 	if (!m)
 		return -EBADMSG;
+	if (m->brief) {
+		fill_in_stamps(m->shown);
+		fill_in_stamps(m->pending);
+	}
 	rc = wire_get_regval(m->shown, &shown);
 	if (rc == 0 && m->pending)
 		rc = wire_get_regval(m->pending, &pending);

@@ -165,6 +165,54 @@ wire_directory(const struct dir *d)
 	return m;
 }
 
+/* ---- rows of the index say nothing twice ---- */
+
+static bool
+is_stamp(uint64_t hlc, uint64_t id, const Sibfs__Wire__Version *v)
+{
+	return hlc == v->hlc && id == v->dot->id;
+}
+
+/* Is there a stamp of 0, which would be taken for one that was left out? */
+static bool
+has_zero_stamp(const Sibfs__Wire__RegisterValue *m)
+{
+	for (size_t i = 0; m && i < m->n_versions; i++) {
+		const Sibfs__Wire__Version *v = m->versions[i];
+
+		if (!v->slot_hlc && !v->slot_id)
+			return true;
+		for (size_t k = 0; k < v->n_attrs; k++)
+			if (!v->attrs[k]->hlc && !v->attrs[k]->id)
+				return true;
+	}
+	return false;
+}
+
+static void
+leave_out_stamps(Sibfs__Wire__RegisterValue *m)
+{
+	for (size_t i = 0; m && i < m->n_versions; i++) {
+		Sibfs__Wire__Version *v = m->versions[i];
+
+		if (is_stamp(v->slot_hlc, v->slot_id, v))
+			v->slot_hlc = v->slot_id = 0;
+		for (size_t k = 0; k < v->n_attrs; k++)
+			if (is_stamp(v->attrs[k]->hlc, v->attrs[k]->id, v))
+				v->attrs[k]->hlc = v->attrs[k]->id = 0;
+	}
+}
+
+/* What the register's own name and its first version say already. */
+static void
+leave_out_of_file(Sibfs__Wire__IndexFile *x, const struct reg *r)
+{
+	if (x->name.len == strlen(reg_name(r)) && memcmp(x->name.data, reg_name(r), x->name.len) == 0)
+		x->name.len = 0;
+	if (r->shown.len && memcmp(x->hash.data, r->shown.v[0].hash.b, x->hash.len) == 0)
+		x->hash.len = 0;
+}
+
 void
 wire_pack_index_reg(const struct reg *r, uint8_t **out, size_t *len)
 {
@@ -188,6 +236,12 @@ wire_pack_index_reg(const struct reg *r, uint8_t **out, size_t *len)
 		x->size = f->stamp.size;
 		x->mtime_ns = f->stamp.mtime_ns;
 		m->files[m->n_files++] = x;
+		leave_out_of_file(x, r);
+	}
+	m->brief = !has_zero_stamp(m->shown) && !has_zero_stamp(m->pending);
+	if (m->brief) {
+		leave_out_stamps(m->shown);
+		leave_out_stamps(m->pending);
 	}
 	*len = sibfs__wire__index_register__get_packed_size(m);
 	*out = mem_alloc(*len);

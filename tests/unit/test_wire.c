@@ -129,6 +129,50 @@ test_index_rows_hold_all_of_a_register(void **state)
 	}
 }
 
+/* An ordinary file's row: its name, hash and stamps stand there once. */
+static void
+test_index_rows_say_nothing_twice(void **state)
+{
+	struct file_stamp stamp = { 12345678, 4000, INT64_C(1763650000123456789) };
+	struct reg *r = reg_new(NULL, 1, "an-ordinary-name.txt"), *got = reg_new(NULL, 1, "an-ordinary-name.txt");
+	struct version v = { .dot = { UINT64_C(0x123456789abcdef0), 1000000 }, .kind = KIND_FILE, .made = true,
+		.size = 4000, .hlc = UINT64_C(1763650000123456789), .slot = mem_str("") };
+	static const char *const attrs[][2] = { { "mode", "644" }, { "owner", "somebody:1000" },
+		{ "group", "somebody:1000" }, { "mtime", "1763650000123456789" } };
+	struct stamp at = { v.hlc, v.dot.id };
+	uint8_t *p;
+	size_t n;
+
+	(void)state;
+	random_bytes(&v.hash, sizeof(v.hash));
+	v.slot_at = at;
+	for (size_t i = 0; i < 4; i++)
+		attrs_set(&v.attrs, attrs[i][0], attrs[i][1], strlen(attrs[i][1]), at);
+	vv_raise(&r->shown.ctx, v.dot);
+	reg_file_set(r, reg_name(r), &v.hash, &stamp);
+	regval_add(&r->shown, &v);
+	wire_pack_index_reg(r, &p, &n);
+	assert_true(n < 220);
+	assert_int_equal(wire_unpack_index_reg(p, n, got), 0);
+	assert_same_versions(&r->shown, &got->shown);
+	assert_int_equal(got->files_len, 1);
+	assert_string_equal(got->files[0].name, reg_name(r));
+	assert_int_equal(hash_compare(&got->files[0].hash, &r->files[0].hash), 0);
+	free(p);
+
+	/* A stamp of zero is one, too. */
+	r->shown.v[0].attrs.c[1].at = (struct stamp){ 0, 0 };
+	reg_free(got);
+	got = reg_new(NULL, 1, "an-ordinary-name.txt");
+	wire_pack_index_reg(r, &p, &n);
+	assert_int_equal(wire_unpack_index_reg(p, n, got), 0);
+	assert_same_versions(&r->shown, &got->shown);
+	assert_true(got->shown.v[0].attrs.c[1].at.hlc == 0);
+	free(p);
+	reg_free(r);
+	reg_free(got);
+}
+
 /* All or nothing: whatever is cut off or changed. */
 static void
 test_a_damaged_index_row_leaves_the_register_as_it_was(void **state)
@@ -567,6 +611,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_registers_travel_unchanged),
 		cmocka_unit_test(test_index_rows_hold_all_of_a_register),
+		cmocka_unit_test(test_index_rows_say_nothing_twice),
 		cmocka_unit_test(test_a_damaged_index_row_leaves_the_register_as_it_was),
 		cmocka_unit_test(test_what_breaks_a_rule_for_registers_is_refused),
 		cmocka_unit_test(test_keys_of_the_longest_extended_attributes_pass),
