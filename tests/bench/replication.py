@@ -3,7 +3,7 @@
 beside rsync, Unison, lsyncd and Syncthing, all over loopback, in one run.
 
     tests/bench/replication.py [--tools sibfs,rsync] [--scenarios mid,tree]
-                               [--reps 3] [--scale 1.0] [--limit 20mbyte]
+                               [--reps 3] [--scale 1.0] [--limit 20mbps]
 
 Needs root (a network namespace of its own, in which there is nothing but
 loopback: no tool reaches anything else) and sshd; installs the other tools from
@@ -480,7 +480,7 @@ def main():
     p.add_argument("--scenarios", default="small,tree,big,text,mid,append,insert,movedir,copy")
     p.add_argument("--reps", type=int, default=3)
     p.add_argument("--scale", type=float, default=1.0, help="of sizes and numbers")
-    p.add_argument("--limit", help="a rate for tc's tbf on loopback, such as 20mbyte")
+    p.add_argument("--limit", help="a rate for tc's tbf on loopback, such as 20mbps")
     p.add_argument("--json", help="a file for all numbers")
     p.add_argument("--no-install", action="store_true")
     p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
