@@ -39,29 +39,29 @@ was_told(struct told **told, const struct dir *d)
 }
 
 void
-exchange_add_dir(struct state *s, struct told **told, const struct vv *know, struct dirs *out, struct dir *d)
+exchange_add_dir(struct state *s, struct told **told, struct has has, struct dirs *out, struct dir *d)
 {
 	if (!d || !d->at.up || was_told(told, d))
 		return;
 	/* What it was born in stands before it in the message; what its moves name,
 	 * which may be its own child, anywhere. */
-	exchange_add_dir(s, told, know, out, d->birth.up);
-	if (!vv_dominates(know, &d->val.ctx)) {
+	exchange_add_dir(s, told, has, out, d->birth.up);
+	if (!vv_dominates(has.know, &d->val.ctx) || vv_dominates(has.forgot, &d->val.ctx)) {
 		take_told_one(s, d);
 		out->d = mem_resize(out->d, out->len + 1, sizeof(*out->d));
 		out->d[out->len++] = wire_directory(d);
 		out->bytes += 200;
 	}
-	exchange_add_above(s, told, know, out, d);
+	exchange_add_above(s, told, has, out, d);
 }
 
 void
-exchange_add_above(struct state *s, struct told **told, const struct vv *know, struct dirs *out, const struct dir *d)
+exchange_add_above(struct state *s, struct told **told, struct has has, struct dirs *out, const struct dir *d)
 {
-	exchange_add_dir(s, told, know, out, d->birth.up);
+	exchange_add_dir(s, told, has, out, d->birth.up);
 	for (uint32_t i = 0; i < d->val.moves_len; i++) {
-		exchange_add_dir(s, told, know, out, d->val.moves[i].to.up);
-		exchange_add_dir(s, told, know, out, d->val.moves[i].from.up);
+		exchange_add_dir(s, told, has, out, d->val.moves[i].to.up);
+		exchange_add_dir(s, told, has, out, d->val.moves[i].from.up);
 	}
 }
 

@@ -21,17 +21,21 @@ struct dirs {
 	size_t bytes;		/* about */
 };
 
+/* What a peer has: the events that it knows, and those on what it forgot. */
+struct has {
+	const struct vv *know, *forgot;
+};
+
 /*
  * Adds d and those above it (of its birth and its moves) as far as they are
- * news for a peer that knows `know` and was not told of them as they are.  From
- * now on they are told: their identity is final, which is to be durable before
- * the message leaves.
+ * news for such a peer, or it may have forgotten them, and it was not told of
+ * them as they are.  From now on they are told: their identity is final, which
+ * is to be durable before the message leaves.
  */
-void		 exchange_add_dir(struct state *s, struct told **told, const struct vv *know, struct dirs *out,
-		    struct dir *d);
+void		 exchange_add_dir(struct state *s, struct told **told, struct has has, struct dirs *out, struct dir *d);
 
 /* Only those above it. */
-void		 exchange_add_above(struct state *s, struct told **told, const struct vv *know, struct dirs *out,
+void		 exchange_add_above(struct state *s, struct told **told, struct has has, struct dirs *out,
 		    const struct dir *d);
 void		 exchange_free_dirs(struct dirs *out);
 void		 exchange_forget_told(struct told **told);

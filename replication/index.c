@@ -83,7 +83,7 @@ enum statement {
 	PUT_REG, GET_REG, DELETE_REG,
 	REGS_SINCE, REGS_PENDING, REGS_CONFLICT, REGS_IN_DIR, REGS_CONTENT,
 	COUNT_FILES, COUNT_SINCE,
-	TOMBSTONES, SET_WAIT, COUNT_TOMBSTONES,
+	TOMBSTONES, SET_WAIT, COUNT_TOMBSTONES, HAS_REGS,
 	PUT_CONTENT, DROP_CONTENTS,
 	PUT_DIR, LOAD_DIRS, DELETE_DIR, DELETE_FILES,
 	PUT_MEMBER, LOAD_MEMBERS, PUT_PEER, LOAD_PEERS,
@@ -114,6 +114,7 @@ static const char *const sql[STATEMENTS] = {
 	[TOMBSTONES] = "SELECT dir, name, seq FROM regs WHERE wait_id = ? AND wait_n <= ? AND wait_id IS NOT NULL LIMIT ?",
 	[SET_WAIT] = "UPDATE regs SET wait_id = ?3, wait_n = ?4 WHERE dir = ?1 AND name = ?2",
 	[COUNT_TOMBSTONES] = "SELECT count(*) FROM regs WHERE wait_id IS NOT NULL",
+	[HAS_REGS] = "SELECT 1 FROM regs WHERE dir = ? LIMIT 1",
 	[PUT_CONTENT] = "INSERT OR IGNORE INTO contents VALUES (?, ?, ?)",
 	[DROP_CONTENTS] = "DELETE FROM contents WHERE dir = ? AND name = ?",
 	[PUT_DIR] = "INSERT OR REPLACE INTO dirs VALUES (?, ?, ?, ?)",
@@ -658,6 +659,18 @@ index_count_tombstones(struct index *x, uint64_t *rows)
 	if ((rc = sqlite3_step(st)) == SQLITE_ROW)
 		*rows = (uint64_t)sqlite3_column_int64(st, 0);
 	return finish(st, rc);
+}
+
+bool
+index_has_regs(struct index *x, uint64_t num)
+{
+	sqlite3_stmt *st = x->st[HAS_REGS];
+	int rc;
+
+	sqlite3_bind_int64(st, 1, (int64_t)num);
+	rc = sqlite3_step(st);
+	finish(st, rc);
+	return rc != SQLITE_DONE;
 }
 
 /* ---- directories ---- */

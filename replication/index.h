@@ -80,6 +80,8 @@ int		 index_count_since(struct index *x, uint64_t seq, uint64_t *rows);
 int		 index_tombstones(struct index *x, const struct vv *stable, size_t limit, index_reg_fn *fn, void *arg);
 int		 index_set_wait(struct index *x, const struct reg *r, struct dot d);
 int		 index_count_tombstones(struct index *x, uint64_t *rows);
+/* Is there any row for that directory?  Where that cannot be read: yes. */
+bool		 index_has_regs(struct index *x, uint64_t dir_num);
 
 /* ---- directories ---- */
 

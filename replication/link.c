@@ -52,7 +52,7 @@ link_in_round(const struct link *l)
 bool
 link_is_taking(const struct link *l)
 {
-	return l->taken.len > 0;
+	return l->taken.len > 0 || l->offered_len > 0;
 }
 
 struct link *
@@ -128,16 +128,24 @@ after_barrier(struct replica *r, void *arg)
 static int
 get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
 {
-	struct vv know = { 0 };
+	struct vv know = { 0 }, forgot = { 0 };
 	int rc = wire_get_dots(m->know, m->n_know, &know);
 
-	if (rc < 0)
+	if (rc == 0)
+		rc = wire_get_dots(m->forgot, m->n_forgot, &forgot);
+	if (rc == 0) {
+		link_heard(l, &know);
+		vv_join(&l->forgot, &forgot);
+	}
+	vv_fini(&forgot);
+	if (rc < 0) {
+		vv_fini(&know);
 		return rc;
-	vv_join(&l->know, &know);
+	}
 	/* All that it has, which may be less than it had: it may be a store restored. */
 	vv_fini(&l->peer->know);
 	l->peer->know = know;
-	if (!l->subscribed) {
+	if (!l->subscribed && !l->full_round) {
 		l->sent_seq = place_cursor(l->r, m->epoch, m->since);
 		l->window = 0;
 		exchange_forget_told(&l->told);
@@ -291,10 +299,13 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 	l->greeted = true;
 	l->id = m->id;
 	l->peer->id = m->id;
+	l->takes_full = m->full;
 	if (!m->run)
 		l->peer->tries = 0;
 	replica_add_member(r, m->id, m->node);
-	link_learn_members(l, m->members, m->n_members);
+	if ((rc = link_learn_members(l, m->members, m->n_members)) < 0)
+		return rc;
+	members_here(r, m->id);
 	l->peer->state = "connected";
 	l->peer->since_s = (int64_t)time(NULL);
 	l->peer->error[0] = '\0';
@@ -317,8 +328,7 @@ get_ack(struct link *l, const Sibfs__Wire__Ack *m)
 
 	if (rc < 0)
 		return rc;
-	vv_join(&l->know, &know);
-	vv_join(&l->peer->know, &know);
+	link_heard(l, &know);
 	vv_fini(&know);
 	l->peer->acked_seq = m->seq;
 	l->peer->wanted = m->wanted;
@@ -424,6 +434,8 @@ dispatch(struct link *l, Frame **fp)
 	case SIBFS__WIRE__FRAME__WHAT_PING:
 		get_ping(l, f);
 		return 0;
+	case SIBFS__WIRE__FRAME__WHAT_MEMBERS:
+		return link_get_members(l, f->members);
 	default:
 		return 0;		/* of a later version: not for us */
 	}
@@ -490,6 +502,11 @@ link_free(struct link *l)
 	free(l->taken.r);
 	free(l->only);
 	vv_fini(&l->know);
+	vv_fini(&l->marked);
+	vv_fini(&l->given);
+	vv_fini(&l->forgot);
+	vv_fini(&l->forgot_told);
+	link_forget_full(l);
 	bytes_fini(&l->in);
 	bytes_fini(&l->out);
 	close(l->fd);
@@ -625,6 +642,7 @@ link_tick(struct link *l, int64_t now_ms)
 		return;
 	}
 	keep_to_limit(l, now_ms);
+	link_tell_members(l, now_ms);
 	if (l->greeted && now_ms - l->pinged_ms > PING_MS)
 		ping(l, now_ms);
 }

@@ -29,6 +29,7 @@
 #define ACK_MS 500
 #define ROUNDS_MAX 8
 #define ALREADY "already connected"
+#define OLD_PEER "it was away while deletions were forgotten, and its sibfs is too old to catch up"
 
 typedef Sibfs__Wire__Frame Frame;
 
@@ -63,6 +64,13 @@ struct row {
 /* Runs on the replica's thread, with the link as its argument (which may have
  * gone by then). */
 typedef void link_later_fn(struct replica *r, void *arg);
+
+/* Registers and directories that came, by 128 bits each. */
+struct came {
+	uint8_t (*key)[16];
+	size_t len;
+	bool sorted;
+};
 
 struct link {
 	struct link *prev, *next;
@@ -101,7 +109,15 @@ struct link {
 	bool news;			/* something was sent since the last watermark */
 	struct vv know;			/* theirs, as far as we know */
 	struct told *told;
-	unsigned members_sent;
+	bool takes_full;		/* it understands rounds in full */
+	bool full_round;		/* all we have is being sent, whatever they know */
+	struct vv marked;		/* our knowledge, as of the last watermark */
+	struct vv given;		/* what they know, or was covered by a round in full */
+	struct vv forgot;		/* what they forgot, as far as they told */
+	unsigned members_sent;		/* by name */
+	uint64_t members_seq;		/* the last change that was told */
+	int64_t members_ms;		/* no sooner than this again */
+	struct vv forgot_told;
 	struct serving *serving;
 	bool has_lineage;		/* they understand it */
 	uint64_t lineage_sent;		/* blocks that they were told of */
@@ -117,6 +133,7 @@ struct link {
 	bool asked;			/* we subscribed, continuously */
 	struct reg_list taken;		/* since the last look at the view */
 	bool taken_dirs;
+	struct came came;		/* in a round in full */
 	uint64_t round;			/* that we began: 0 none */
 	bool round_in;			/* their watermark for it came */
 	bool round_sent;		/* we told them to do theirs */
@@ -140,7 +157,6 @@ struct link {
 
 void		 link_ack_news(struct link *l);
 void		 link_send_frame(struct link *l, const Frame *f, bool compress);
-void		 link_free_dots(Sibfs__Wire__Dot **dots, size_t n);
 void		 link_send_hello(struct link *l);
 void		 link_send_bye(struct link *l, const char *why);
 struct progress	*link_progress_of(struct replica *r, uint64_t id);
@@ -165,6 +181,26 @@ bool		 link_send_offer(struct link *l);
 int		 link_get_offer(struct link *l, Frame **f);
 int		 link_get_answer(struct link *l, const Sibfs__Wire__Answer *m);
 
+/* ---- link_members.c ---- */
+
+void		 link_free_members(Sibfs__Wire__Member **list, size_t n);
+/* All, without what is heard of them. */
+void		 link_name_members(struct replica *r, Sibfs__Wire__Member ***list, size_t *n);
+void		 link_tell_members(struct link *l, int64_t now_ms);
+int		 link_get_members(struct link *l, const Sibfs__Wire__Members *m);
+void		 link_heard(struct link *l, const struct vv *know);
+
+/* ---- link_full.c ---- */
+
+/* What goes before what is sent. */
+struct has	 link_peer_has(const struct link *l);
+/* Begins a round in full if the peer lacks events on what we forgot. */
+void		 link_check_full(struct link *l);
+void		 link_note_full(struct link *l, const Sibfs__Wire__Batch *m);
+/* All came: what did not, and `know` covers, was removed. */
+int		 link_take_full(struct link *l, const struct vv *know);
+void		 link_forget_full(struct link *l);
+
 /* ---- link_send.c ---- */
 
 void		 link_pump_changes(struct link *l);
@@ -187,7 +223,9 @@ int		 link_get_chunks(struct link *l, const Sibfs__Wire__Chunks *m);
 
 /* ---- link_take.c ---- */
 
-void		 link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n);
+int		 link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n);
+/* A register that has news, to be shown. */
+void		 link_add_taken(struct link *l, struct reg *reg);
 void		 link_settle_taken(struct link *l);
 int		 link_get_batch(struct link *l, const Sibfs__Wire__Batch *m);
 int		 link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m);

@@ -39,21 +39,10 @@ link_send_frame(struct link *l, const Frame *f, bool compress)
 }
 
 void
-link_free_dots(Sibfs__Wire__Dot **dots, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(dots[i]);
-	free(dots);
-}
-
-void
 link_send_hello(struct link *l)
 {
 	Sibfs__Wire__Hello m = SIBFS__WIRE__HELLO__INIT;
 	const struct settings_peer *sp = l->peer ? peers_settings(l->r, l->peer) : NULL;
-	Sibfs__Wire__Member *all = mem_resize(NULL, HASH_COUNT(l->r->members) + 1, sizeof(*all));
-	Sibfs__Wire__Member **list = mem_resize(NULL, HASH_COUNT(l->r->members) + 1, sizeof(*list));
-	struct member *x, *tmp;
 	FRAME(f, HELLO, &m);
 
 	f.hello = &m;
@@ -69,18 +58,11 @@ link_send_hello(struct link *l)
 	m.epoch = l->r->epoch;
 	m.run = l->r->run;
 	m.landmarks = lineage_landmarks(&l->r->s->lineage, &m.n_landmarks);
-	HASH_ITER(hh, l->r->members, x, tmp) {
-		sibfs__wire__member__init(&all[m.n_members]);
-		all[m.n_members].id = x->id;
-		all[m.n_members].node = x->node;
-		list[m.n_members] = &all[m.n_members];
-		m.n_members++;
-	}
-	m.members = list;
+	m.full = true;
+	link_name_members(l->r, &m.members, &m.n_members);
 	link_send_frame(l, &f, false);
 	free(m.landmarks);
-	free(all);
-	free(list);
+	link_free_members(m.members, m.n_members);
 }
 
 void
@@ -113,11 +95,13 @@ link_send_subscribe(struct link *l, bool once, uint64_t round)
 	f.subscribe = &m;
 	m.epoch = p ? p->epoch : 0;
 	m.since = p ? p->seq : 0;
-	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	wire_dots(&l->r->durable, &m.know, &m.n_know);
+	wire_dots(&l->r->s->forgot, &m.forgot, &m.n_forgot);
 	m.once = once;
 	m.round = round;
 	link_send_frame(l, &f, false);
-	link_free_dots(m.know, m.n_know);
+	wire_free_dots(m.know, m.n_know);
+	wire_free_dots(m.forgot, m.n_forgot);
 }
 
 void
@@ -128,13 +112,13 @@ link_send_ack(struct link *l)
 	FRAME(f, ACK, &m);
 
 	f.ack = &m;
-	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	wire_dots(&l->r->durable, &m.know, &m.n_know);
 	m.seq = p ? p->seq : 0;
 	m.wanted = content_wanted(l->r, &m.wanted_bytes);
 	l->acked_wanted = m.wanted;
 	l->acked_ms = replica_now_ms();
 	link_send_frame(l, &f, false);
-	link_free_dots(m.know, m.n_know);
+	wire_free_dots(m.know, m.n_know);
 }
 
 /* Content that came in is worth telling: at once when all is here. */
@@ -155,12 +139,19 @@ link_send_watermark(struct link *l)
 
 	f.watermark = &m;
 	m.seq = l->sent_seq;
-	wire_dots(&l->r->s->know, &m.know, &m.n_know);
+	wire_dots(&l->r->durable, &m.know, &m.n_know);
+	wire_dots(&l->r->s->forgot, &m.forgot, &m.n_forgot);
 	m.round = l->due_len ? l->due[--l->due_len] : 0;
 	m.epoch = l->r->epoch;
+	m.full = l->full_round;
 	link_send_frame(l, &f, false);
-	link_free_dots(m.know, m.n_know);
+	wire_free_dots(m.know, m.n_know);
+	wire_free_dots(m.forgot, m.n_forgot);
 	l->news = false;
+	vv_join(&l->marked, &l->r->durable);
+	if (l->full_round)
+		vv_join(&l->given, &l->r->s->forgot);
+	l->full_round = false;
 	if (!l->continuous && !l->due_len)
 		l->subscribed = false;
 }

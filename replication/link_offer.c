@@ -100,7 +100,7 @@ answer_offer(struct link *l, const Sibfs__Wire__Offer *in)
 
 		if (!d)
 			continue;
-		exchange_add_above(l->r->s, &l->told, &l->know, &above, d);
+		exchange_add_above(l->r->s, &l->told, link_peer_has(l), &above, d);
 		m.index[m.n_index++] = (uint32_t)i;
 		m.dirs[m.n_dirs++] = wire_directory(d);
 	}

@@ -145,8 +145,6 @@ static void
 send_batch(struct link *l, struct batch *b)
 {
 	Sibfs__Wire__Batch m = SIBFS__WIRE__BATCH__INIT;
-	Sibfs__Wire__Member *all = NULL, **list = NULL;
-	struct member *x, *tmp;
 	FRAME(f, BATCH, &m);
 
 	if (b->dirs.len || b->regs_len) {
@@ -157,29 +155,20 @@ send_batch(struct link *l, struct batch *b)
 		m.regs = b->regs;
 		m.n_regs = b->regs_len;
 		if (l->members_sent != HASH_COUNT(l->r->members)) {
-			all = mem_resize(NULL, HASH_COUNT(l->r->members), sizeof(*all));
-			list = mem_resize(NULL, HASH_COUNT(l->r->members), sizeof(*list));
-			HASH_ITER(hh, l->r->members, x, tmp) {
-				sibfs__wire__member__init(&all[m.n_members]);
-				all[m.n_members].id = x->id;
-				all[m.n_members].node = x->node;
-				list[m.n_members] = &all[m.n_members];
-				m.n_members++;
-			}
-			m.members = list;
 			l->members_sent = HASH_COUNT(l->r->members);
+			link_name_members(l->r, &m.members, &m.n_members);
 		}
+		m.full = l->full_round;
 		/* That a directory was told of, so that its identity is final, would
 		 * survive a crash before anyone hears of it. */
 		if (replica_commit(l->r) < 0)
 			link_close(l, "unreachable", "the index cannot be written");
 		else
 			link_send_frame(l, &f, true);
-		link_free_dots(m.know, m.n_know);
+		wire_free_dots(m.know, m.n_know);
+		link_free_members(m.members, m.n_members);
 		l->news = true;
 	}
-	free(all);
-	free(list);
 	exchange_free_dirs(&b->dirs);
 	for (size_t i = 0; i < b->regs_len; i++)
 		sibfs__wire__register__free_unpacked(b->regs[i], NULL);
@@ -194,9 +183,10 @@ add_row(struct link *l, struct batch *b, const struct row *row)
 	struct regval *val = reg ? reg_known(reg) : NULL;
 	Sibfs__Wire__Register *m;
 
-	if (!reg || (val->len == 0) != (l->pass == 1) || vv_dominates(&l->know, &val->ctx))
+	if (!reg || (val->len == 0) != (l->pass == 1) ||
+	    (!l->full_round && vv_dominates(&l->know, &val->ctx)))
 		return;
-	exchange_add_dir(l->r->s, &l->told, &l->know, &b->dirs, row->dir);
+	exchange_add_dir(l->r->s, &l->told, link_peer_has(l), &b->dirs, row->dir);
 	m = wire_register(reg, val);
 	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
 	b->regs[b->regs_len++] = m;
@@ -225,9 +215,9 @@ send_window_dirs(struct link *l, struct batch *b)
 
 	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
 		if (d->seq <= l->sent_seq || d->seq > l->window || dir_is_live(d) != (l->pass == 0) ||
-		    vv_dominates(&l->know, &d->val.ctx))
+		    (!l->full_round && vv_dominates(&l->know, &d->val.ctx)))
 			continue;
-		exchange_add_dir(l->r->s, &l->told, &l->know, &b->dirs, d);
+		exchange_add_dir(l->r->s, &l->told, link_peer_has(l), &b->dirs, d);
 		if (b->dirs.bytes > BATCH_BYTES)
 			send_batch(l, b);
 	}
@@ -260,6 +250,14 @@ send_stretch(struct link *l)
 	}
 }
 
+/* Do we know more than they, and than we said?  All that we have may have gone to
+ * them before we heard that it is all there is. */
+static bool
+knows_more(const struct link *l)
+{
+	return !vv_dominates(&l->marked, &l->r->durable) && !vv_dominates(&l->know, &l->r->durable);
+}
+
 void
 link_pump_changes(struct link *l)
 {
@@ -275,9 +273,10 @@ link_pump_changes(struct link *l)
 		return;
 	if (replica_commit(l->r) < 0)
 		return;
+	link_check_full(l);
 	while (l->out.len <= l->out_high && !l->closing && start_window(l))
 		send_stretch(l);
 	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
-	    (l->news || l->due_len || !l->continuous))
+	    (l->news || l->due_len || !l->continuous || knows_more(l)))
 		link_send_watermark(l);
 }

@@ -14,12 +14,21 @@
 
 #include "replication/link_impl.h"
 
-void
+int
 link_learn_members(struct link *l, Sibfs__Wire__Member *const *list, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		if (list[i]->id && settings_node_valid(list[i]->node))
-			replica_add_member(l->r, list[i]->id, list[i]->node);
+	int rc = 0;
+
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = members_learn(l->r, list[i], l->id);
+	return rc;
+}
+
+void
+link_add_taken(struct link *l, struct reg *reg)
+{
+	l->taken.r = mem_resize(l->taken.r, l->taken.len + 1, sizeof(*l->taken.r));
+	l->taken.r[l->taken.len++] = reg;
 }
 
 static int
@@ -42,10 +51,8 @@ take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *k
 		if (rc != -EBADMSG)
 			rc = 0;		/* no room: asked for later */
 	}
-	if (news) {
-		l->taken.r = mem_resize(l->taken.r, l->taken.len + 1, sizeof(*l->taken.r));
-		l->taken.r[l->taken.len++] = reg;
-	}
+	if (news)
+		link_add_taken(l, reg);
 	return rc;
 }
 
@@ -81,9 +88,11 @@ link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
 
 	if (l->read_only)
 		return -EPERM;
-	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
+	if ((rc = link_learn_members(l, m->members, m->n_members)) < 0 ||
+	    (rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
 		return rc;
-	link_learn_members(l, m->members, m->n_members);
+	if (m->full)
+		link_note_full(l, m);
 	/* Directories are what they are said to be at once, here and on disk. */
 	if (m->n_dirs)
 		view_hold(l->r);
@@ -101,18 +110,29 @@ link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 {
 	struct replica *r = l->r;
 	struct progress *p = link_progress_of(r, l->id);
-	struct vv know = { 0 };
+	struct vv know = { 0 }, forgot = { 0 };
+	bool news;
 	int rc;
 
 	/* Who may not send may not say that all was sent. */
 	if (l->read_only)
 		return -EPERM;
-	if ((rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
-		return rc;
-	vv_join(&r->s->know, &know);
-	vv_join(&l->know, &know);
-	vv_join(&l->peer->know, &know);
+	if ((rc = wire_get_dots(m->know, m->n_know, &know)) == 0)
+		rc = wire_get_dots(m->forgot, m->n_forgot, &forgot);
+	if (rc == 0 && m->full)
+		rc = link_take_full(l, &know);
+	news = !vv_dominates(&r->s->know, &know);
+	if (rc == 0) {
+		vv_join(&r->s->know, &know);
+		vv_join(&r->s->forgot, &forgot);
+		vv_join(&l->forgot, &forgot);
+		link_heard(l, &know);
+		r->forgot_changed = true;
+	}
 	vv_fini(&know);
+	vv_fini(&forgot);
+	if (rc < 0)
+		return rc;
 	if (!p) {
 		p = mem_alloc(sizeof(*p));
 		p->id = l->id;
@@ -124,7 +144,8 @@ link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 	replica_begin(r);
 	index_put_peer(r->x, p->node, p->id, p->epoch, p->seq);
 	link_settle_taken(l);
-	replica_commit(r);
+	if (replica_commit(r) == 0 && news)
+		link_changed(r);
 	if (m->round && m->round == l->round)
 		l->round_in = true;
 	if (m->round && m->round == l->their_round)

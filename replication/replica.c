@@ -49,51 +49,6 @@ wall_ns(void)
 	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
 }
 
-/* ---- members ---- */
-
-const char *
-replica_member(struct replica *r, uint64_t id)
-{
-	static char unknown[24];
-	struct member *m;
-
-	HASH_FIND(hh, r->members, &id, sizeof(id), m);
-	if (m)
-		return m->node;
-	snprintf(unknown, sizeof(unknown), "%016llx", (unsigned long long)id);
-	return unknown;
-}
-
-void
-replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size)
-{
-	char node[SETTINGS_NODE_MAX + 1];
-	unsigned nth = 1;
-
-	snprintf(node, sizeof(node), "%s", replica_member(r, v->e[i].id));
-	for (uint32_t j = 0; j < i; j++)
-		nth += strcmp(replica_member(r, v->e[j].id), node) == 0;
-	if (nth > 1)
-		snprintf(out, size, "%s#%u", node, nth);
-	else
-		snprintf(out, size, "%s", node);
-}
-
-void
-replica_add_member(struct replica *r, uint64_t id, const char *node)
-{
-	struct member *m;
-
-	HASH_FIND(hh, r->members, &id, sizeof(id), m);
-	if (m)
-		return;
-	m = mem_alloc(sizeof(*m));
-	m->id = id;
-	snprintf(m->node, sizeof(m->node), "%s", node);
-	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
-	replica_begin(r);
-}
-
 /* ---- commits ---- */
 
 int
@@ -151,9 +106,6 @@ write_dirty(struct replica *r)
 	}
 	for (size_t i = 0; i < s->dirty_regs.len && rc == 0; i++)
 		rc = index_put_reg(r->x, s->dirty_regs.r[i], s->dirty_regs.r[i]->in_conflict);
-	for (struct member *m = r->members; m && rc == 0; m = m->hh.next)
-		if (!m->saved)
-			rc = index_put_member(r->x, m->id, m->node, NULL, 0);
 	if (rc == 0)
 		rc = put_number(r->x, "counter", s->counter);
 	if (rc == 0)
@@ -166,7 +118,9 @@ write_dirty(struct replica *r)
 		rc = index_set_value(r->x, "seen", s->seen.e, s->seen.len * sizeof(*s->seen.e));
 	if (rc == 0 && s->lineage.dirty)
 		rc = write_lineage(r);
-	return rc;
+	if (rc == 0 && r->forgot_changed)
+		rc = index_set_value(r->x, "forgot", s->forgot.e, s->forgot.len * sizeof(*s->forgot.e));
+	return rc < 0 ? rc : members_save(r);
 }
 
 /* No event leaves before its content would survive a power cut too. */
@@ -188,8 +142,11 @@ sync_index(struct replica *r)
 
 	if (rc == 0)
 		rc = index_sync(r->x);
-	if (rc == 0)
+	if (rc == 0) {
 		r->index_unsynced = false;
+		vv_clear(&r->durable);
+		vv_join(&r->durable, &r->committed);
+	}
 	return rc;
 }
 
@@ -223,9 +180,11 @@ replica_commit(struct replica *r)
 	for (size_t i = 0; i < s->dirty_regs.len; i++)
 		s->dirty_regs.r[i]->dirty = false;
 	s->dirty_dirs.len = s->dirty_regs.len = 0;
-	for (struct member *m = r->members; m; m = m->hh.next)
-		m->saved = true;
 	lineage_is_written(&s->lineage);
+	r->forgot_changed = false;
+	members_saved(r);
+	vv_clear(&r->committed);
+	vv_join(&r->committed, &s->know);
 	r->index_unsynced = true;
 	if (r->view_held || (rc = sync_index(r)) == 0)
 		return 0;
@@ -480,6 +439,8 @@ timeout_ms(struct replica *r)
 		ms = DEFERRED_MS;
 	if (control_waiting(r) && ms > 100)
 		ms = 100;
+	if (forget_running(r) && ms > FORGET_TURN_MS)
+		ms = FORGET_TURN_MS;
 	for (struct link *l = r->links; l; l = link_next(l)) {
 		int64_t wait = link_wait_ms(l);
 
@@ -546,6 +507,7 @@ tick(struct replica *r)
 	view_retry(r, false);
 	peers_tick(r, now);
 	control_tick(r, now);
+	forget_tick(r, now);
 	if (r->sweep_due)
 		content_sweep(r);
 	if (now >= r->prune_at_ms) {

@@ -112,6 +112,11 @@ void		 replica_close(struct replica *r);
  * only.  Allocated. */
 char		*replica_report(struct replica *r, const char *cmd);
 
+/* Deletions wait for none of the incarnations of that node any more that are not
+ * connected.  -EINVAL with one line in why.  On the replica's thread, or while
+ * there is none. */
+int		 replica_retire(struct replica *r, const char *node, char *why, size_t size);
+
 /* Starts the thread.  view is NULL or lives until replica_stop. */
 int		 replica_start(struct replica *r, const struct replica_view *view, const char *mountpoint);
 

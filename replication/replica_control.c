@@ -364,6 +364,20 @@ cmd_quit(struct replica *r, struct control_conn *c)
 }
 
 static void
+cmd_retire(struct replica *r, struct control_conn *c, const json_t *q)
+{
+	const char *node = json_string_value(json_object_get(q, "node"));
+	char why[256];
+
+	if (!node)
+		reply_error(c, EXIT_FAILED, "malformed request");
+	else if (replica_retire(r, node, why, sizeof(why)) < 0)
+		reply_error(c, EXIT_FAILED, why);
+	else
+		reply_ok(c);
+}
+
+static void
 run_command(struct replica *r, struct control_conn *c, const char *line)
 {
 	json_error_t err;
@@ -385,6 +399,8 @@ run_command(struct replica *r, struct control_conn *c, const char *line)
 	} else if (strcmp(cmd, "reload") == 0) {
 		peers_reload(r);
 		reply_ok(c);
+	} else if (strcmp(cmd, "retire") == 0) {
+		cmd_retire(r, c, q);
 	} else if (strcmp(cmd, "serve") == 0) {
 		cmd_serve(r, c, q);
 	} else if (strcmp(cmd, "quit") == 0) {

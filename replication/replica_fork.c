@@ -135,6 +135,7 @@ doubt_hearsay(struct replica *r, const struct relabel *l, size_t n)
 {
 	for (struct peer *p = r->peers; p; p = p->next)
 		lineage_doubt(&p->know, l, n);
+	members_doubt(r, l, n);
 	replica_begin(r);
 	peers_save(r);
 }

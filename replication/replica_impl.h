@@ -27,6 +27,7 @@
 #include "replication/replica.h"
 #include "replication/settings.h"
 #include "replication/state.h"
+#include "replication/wire.pb-c.h"
 
 #define REPLICA_SET_MAX 64
 
@@ -59,11 +60,26 @@ struct question {
 	char *answer;
 };
 
+/* An incarnation that ever exchanged in the set. */
 struct member {
 	UT_hash_handle hh;
 	uint64_t id;
 	char node[SETTINGS_NODE_MAX + 1];
-	bool saved;		/* has a row */
+	struct vv know;		/* what it has, durably, as far as we have it too */
+	struct vv ahead;	/* what it has beyond */
+	uint64_t retired, back;	/* clock stamps: retired if the first is the larger */
+	uint64_t heard_s;	/* when anyone last heard of it, or about */
+	uint64_t seq;		/* of its last change, for what links tell */
+	uint64_t from;		/* incarnation that told of it last; 0: ourselves */
+	bool dirty;
+};
+
+/* Forgetting: what all members had some time ago, and how far we are with it. */
+struct forgetting {
+	enum { FORGET_REST, FORGET_WAIT, FORGET_REGS, FORGET_DIRS } stage;
+	struct vv stable;	/* while not at rest */
+	struct vv done;		/* the last that was gone through */
+	int64_t at_ms;
 };
 
 /* A name whose kernel entry is to be invalidated once the view lock is free. */
@@ -143,6 +159,11 @@ struct replica {
 	struct settings settings;
 	struct ignore *ignore;	/* NULL: no rules */
 	struct member *members;
+	uint64_t members_seq;
+	struct vv committed;	/* our knowledge as of the last commit */
+	struct vv durable;	/* the same, synced to disk: all that is told */
+	bool forgot_changed;
+	struct forgetting forgetting;
 	unsigned members_len;
 	struct progress *progress;
 	bool in_transaction;
@@ -213,12 +234,6 @@ struct replica {
 /* ---- replica.c ---- */
 
 int64_t		 replica_now_ms(void);			/* monotonic */
-const char	*replica_member(struct replica *r, uint64_t id);
-void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
-/* What users see of the i-th entry: its node's name, from the second incarnation
- * of one name on with "#2" and so on. */
-void		 replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size);
-
 /* Begins a transaction, unless one is under way. */
 int		 replica_begin(struct replica *r);
 
@@ -249,6 +264,52 @@ void		 replica_settle_events(struct replica *r);
 /* The same, with what the mount would tell a little later: names that are
  * mostly there for a moment only. */
 void		 replica_settle_closed(struct replica *r);
+
+/* ---- replica_members.c ---- */
+
+#define REPLICA_MEMBERS_MAX 4096
+
+const char	*replica_member(struct replica *r, uint64_t id);	/* its node name */
+void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
+/* What users see of the i-th entry: its node's name, from the second incarnation
+ * of one name on with "#2" and so on. */
+void		 replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size);
+bool		 member_is_retired(const struct member *m);
+
+/* Heard from the incarnation `from` that a member has all that. */
+void		 members_heard(struct replica *r, uint64_t id, const struct vv *know, uint64_t from);
+
+/* It speaks to us: one that was retired is so no more. */
+void		 members_here(struct replica *r, uint64_t id);
+
+/* Another replica's news of a member.  -EBADMSG. */
+int		 members_learn(struct replica *r, const Sibfs__Wire__Member *m, uint64_t from);
+/* Ours, to free by free_unpacked. */
+Sibfs__Wire__Member *members_wire(const struct member *m, bool names_only);
+
+/* Hearsay may be of either branch of a fork: what is not certain is not known. */
+void		 members_doubt(struct replica *r, const struct relabel *l, size_t n);
+
+/* The events that all members have that are not retired; the caller owns it.
+ * False: nothing may be forgotten now. */
+bool		 members_stable(struct replica *r, struct vv *out);
+
+/* Writes those that changed; they stay changed until members_saved. */
+int		 members_save(struct replica *r);
+void		 members_saved(struct replica *r);
+index_member_fn	 members_load;	/* arg: the replica */
+void		 members_free(struct replica *r);
+
+/* {tombstones, members: [{node, heard, retired, holds_up}]} */
+json_t		*members_report(struct replica *r);
+
+/* ---- replica_forget.c ---- */
+
+#define FORGET_TURN_MS 20
+
+/* One bounded step, if there is anything to forget. */
+void		 forget_tick(struct replica *r, int64_t now_ms);
+bool		 forget_running(const struct replica *r);
 
 /* ---- replica_recover.c ---- */
 
@@ -427,7 +488,7 @@ void		 link_pause_changed(struct link *l);
 void		 link_tick(struct link *l, int64_t now_ms);
 uint64_t	 link_sent_seq(const struct link *l);
 struct link	*link_next(const struct link *l);
-bool		 link_is_taking(const struct link *l);	/* a batch is not settled yet */
+bool		 link_is_taking(const struct link *l);	/* a batch or an offer is not settled yet */
 void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);
 
 /* ---- replica_peers.c ---- */

@@ -160,7 +160,6 @@ open_close_fd(int *fd)
 void
 replica_close(struct replica *r)
 {
-	struct member *m, *mtmp;
 	struct progress *p, *ptmp;
 	bool clean;
 
@@ -170,14 +169,16 @@ replica_close(struct replica *r)
 	if (clean && index_begin(r->x) == 0) {
 		index_set_value(r->x, "clean", "1", 1);
 		peers_save(r);
+		members_save(r);
 		if (index_commit(r->x) == 0 && r->journal_fd >= 0)
 			(void)!ftruncate(r->journal_fd, 0);
 	}
 	content_free(r);
-	HASH_ITER(hh, r->members, m, mtmp) {
-		HASH_DEL(r->members, m);
-		free(m);
-	}
+	members_free(r);
+	vv_fini(&r->committed);
+	vv_fini(&r->durable);
+	vv_fini(&r->forgetting.stable);
+	vv_fini(&r->forgetting.done);
 	HASH_ITER(hh, r->progress, p, ptmp) {
 		HASH_DEL(r->progress, p);
 		free(p);
@@ -282,21 +283,6 @@ load_epochs(struct replica *r)
 		memcpy(r->epochs, p, r->epochs_len * sizeof(*r->epochs));
 	}
 	free(p);
-}
-
-static void
-load_member(void *arg, uint64_t id, const char *node, const void *data, size_t len)
-{
-	struct replica *r = arg;
-	struct member *m = mem_alloc(sizeof(*m));
-
-	(void)data;
-	(void)len;
-
-	m->id = id;
-	snprintf(m->node, sizeof(m->node), "%s", node);
-	m->saved = true;
-	HASH_ADD(hh, r->members, id, sizeof(m->id), m);
 }
 
 static void
@@ -429,10 +415,13 @@ load(struct replica *r, char *why, size_t size)
 	get_number(r->x, "block", &r->s->block);
 	get_vector(r->x, "know", &r->s->know);
 	get_vector(r->x, "seen", &r->s->seen);
+	get_vector(r->x, "forgot", &r->s->forgot);
+	vv_join(&r->committed, &r->s->know);
+	vv_join(&r->durable, &r->s->know);
 	load_epochs(r);
 	verdict = place_check(r);
 	r->restored = verdict != PLACE_SAME;
-	if ((rc = index_load_members(r->x, load_member, r)) < 0 ||
+	if ((rc = index_load_members(r->x, members_load, r)) < 0 ||
 	    (rc = index_load_peers(r->x, load_progress, r)) < 0 ||
 	    (rc = index_load_blocks(r->x, &r->s->lineage)) < 0 ||
 	    (rc = index_load_dirs(r->x, r->s, load_dir, &l)) < 0 ||

@@ -118,7 +118,7 @@ report_status(struct replica *r)
 {
 	json_t *peers = json_array(), *conflicts = report_conflicts(r);
 	uint64_t bytes;
-	json_t *out;
+	json_t *out, *members;
 
 	for (struct peer *p = r->peers; p; p = p->next)
 		if (peers_settings(r, p) || p->link)
@@ -126,6 +126,9 @@ report_status(struct replica *r)
 	out = json_pack("{s:s,s:s,s:s,s:s?,s:b,s:I,s:I,s:o}", "node", r->node, "set", r->set, "store", r->path, "mount",
 	    r->mountpoint, "paused", r->settings.paused, "conflicts", (json_int_t)json_array_size(conflicts), "wanted",
 	    (json_int_t)content_wanted(r, &bytes), "peers", peers);
+	members = members_report(r);
+	json_object_update(out, members);
+	json_decref(members);
 	if (r->view)
 		json_object_set_new(out, "data", json_string(r->view->data_path(r->view->ctx)));
 	json_object_set_new(out, "forks", fork_notes(r));

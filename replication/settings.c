@@ -237,6 +237,18 @@ parse_transport(const char *value, enum transport_kind *out)
 }
 
 static int
+parse_days(const char *value, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (!*value || *end || value[strspn(value, "0123456789")] || n > 36500)
+		return -EINVAL;
+	*out = (unsigned)n;
+	return 0;
+}
+
+static int
 set_text(char **field, const char *value)
 {
 	free(*field);
@@ -314,6 +326,8 @@ set_replica_key(struct settings *s, const char *key, const char *value)
 		return parse_owners(value, &s->owners);
 	if (strcmp(key, "setuid") == 0)
 		return parse_bool(value, &s->setuid);
+	if (strcmp(key, "absent_days") == 0)
+		return parse_days(value, &s->absent_days);
 	return 1;
 }
 
@@ -417,7 +431,7 @@ explain(const struct line *line, int number, char *why, size_t size)
 int
 settings_load(int dirfd, struct settings *out, char *why, size_t why_size)
 {
-	struct settings s = { 0 };
+	struct settings s = { .absent_days = SETTINGS_ABSENT_DAYS };
 	enum where where = IN_NOTHING;
 	size_t peer = 0;
 	int number = 0, rc;

@@ -8,6 +8,7 @@
  *	min_free = 2G		; or 5%
  *	owners = name | number | no
  *	setuid = yes
+ *	absent_days = 14
  *	[peer server]
  *	url = ssh://server/home/anna/docs
  *	identity = /home/anna/.ssh/id_sibfs
@@ -27,6 +28,7 @@
 #include "replication/transport.h"
 
 #define SETTINGS_NODE_MAX 32
+#define SETTINGS_ABSENT_DAYS 14
 
 struct settings_peer {
 	char *name;
@@ -59,6 +61,7 @@ struct settings {
 	enum owners owners;
 	bool setuid;		/* set-id bits of files that come are set */
 	struct reserve min_free;	/* what replication leaves free on the disk */
+	unsigned absent_days;	/* a member not heard of for so long is named by status */
 	struct settings_peer *peers;
 	size_t peers_len;
 };

@@ -29,6 +29,7 @@ Sibfs__Wire__Directory	*wire_directory(const struct dir *d);
 
 /* Appends v's entries to a repeated Dot field. */
 void		 wire_dots(const struct vv *v, Sibfs__Wire__Dot ***out, size_t *n);
+void		 wire_free_dots(Sibfs__Wire__Dot **dots, size_t n);
 
 /* Decoding.  Out-parameters are written only on success, and owned by the caller. */
 int		 wire_get_dots(Sibfs__Wire__Dot *const *dots, size_t n, struct vv *out);

@@ -41,6 +41,14 @@ wire_dots(const struct vv *v, Sibfs__Wire__Dot ***out, size_t *n)
 		(*out)[i] = dot_of(v->e[i]);
 }
 
+void
+wire_free_dots(Sibfs__Wire__Dot **dots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(dots[i]);
+	free(dots);
+}
+
 static void
 cells_of(const struct attrs *a, Sibfs__Wire__Cell ***out, size_t *n)
 {

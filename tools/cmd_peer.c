@@ -1,6 +1,7 @@
 /*
  * peer add, list, remove; pause and resume.  They edit the store's config,
- * which needs no daemon, and have a running one read it again.
+ * which needs no daemon, and have a running one read it again.  peer retire is
+ * news for all replicas, which the daemon spreads, or the next one that runs.
  */
 #include "config.h"
 
@@ -14,6 +15,7 @@
 
 #include "replication/child.h"
 #include "replication/mem.h"
+#include "replication/replica.h"
 #include "replication/settings.h"
 #include "replication/ssh_key.h"
 #include "replication/transport.h"
@@ -332,6 +334,46 @@ remove_peer(const char *store, const char *name)
 	return CLI_FAILED;
 }
 
+/* ---- peer retire ------------------------------------------------------- */
+
+static int
+retire_in_store(const char *store, const char *node, char *why, size_t why_size)
+{
+	struct replica *r;
+	int rc = replica_open(store, &r, why, why_size);
+
+	if (rc < 0)
+		return cli_exit_of(rc);
+	rc = replica_retire(r, node, why, why_size);
+	replica_close(r);
+	return rc < 0 ? CLI_FAILED : CLI_DONE;
+}
+
+static int
+retire(const char *store, const char *node)
+{
+	char why[CLI_LINE_MAX];
+	struct located l;
+	json_t *reply = NULL;
+	int fd, rc;
+
+	if ((rc = client_open(store, &l, &fd, why, sizeof(why))) != CLI_DONE)
+		return cli_fail(rc, "%s", why);
+	if (fd >= 0)
+		rc = client_ask(fd, json_pack("{s:s,s:s}", "cmd", "retire", "node", node), ASK_TIMEOUT_S, &reply, why,
+		    sizeof(why));
+	else
+		rc = retire_in_store(l.store, node, why, sizeof(why));
+	json_decref(reply);
+	client_close(&l, fd);
+	if (rc != CLI_DONE)
+		return cli_fail(rc, "%s", why);
+	printf("%s is retired, on all replicas as they hear of it: deleted names are no longer remembered\n"
+	    "for its sake.  Should it come back, it is sent all there is; nothing deleted comes back with it,\n"
+	    "what was changed on it alone is kept, and it is a member again.\n", node);
+	return CLI_DONE;
+}
+
 int
 cmd_peer(int argc, char **argv)
 {
@@ -367,7 +409,9 @@ cmd_peer(int argc, char **argv)
 		return list(a[1]);
 	if (n == 3 && strcmp(a[0], "remove") == 0 && !has_options)
 		return remove_peer(a[1], a[2]);
-	return cli_usage("peer", "peer takes add STORE PEER URL, list STORE, or remove STORE PEER");
+	if (n == 3 && strcmp(a[0], "retire") == 0 && !has_options)
+		return retire(a[1], a[2]);
+	return cli_usage("peer", "peer takes add STORE PEER URL, list STORE, remove STORE PEER, or retire STORE NODE");
 }
 
 /* ---- pause and resume -------------------------------------------------- */

@@ -187,6 +187,28 @@ print_troubles(const json_t *s)
 		    "by making it anew\n", text_of(x, "node"), text_of(x, "peer"));
 }
 
+/* Members for whose sake what was deleted is still kept. */
+static void
+print_absent(const json_t *s)
+{
+	long long kept = number_of(s, "tombstones"), now = (long long)time(NULL);
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(json_object_get(s, "members"), i, m) {
+		long long heard = number_of(m, "heard");
+
+		if (!json_is_true(json_object_get(m, "holds_up")))
+			continue;
+		if (heard > 0)
+			printf("%s was heard of last %lld days ago", text_of(m, "node"), (now - heard) / 86400);
+		else
+			printf("%s has not been heard of", text_of(m, "node"));
+		printf(": %lld deleted name%s remembered for it; if it is gone for good:\n"
+		    "  sibfs peer retire STORE %s\n", kept, kept == 1 ? " is" : "s are", text_of(m, "node"));
+	}
+}
+
 static void
 print_status(const json_t *s)
 {
@@ -212,6 +234,7 @@ print_status(const json_t *s)
 		printf("%lld file%s still without content\n", wanted, wanted == 1 ? "" : "s");
 	print_troubles(s);
 	print_peers(json_object_get(s, "peers"));
+	print_absent(s);
 }
 
 /* Is anything in conflict, missing here, or not yet at a peer? */

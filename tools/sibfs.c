@@ -25,7 +25,7 @@ static const struct command {
 	    "mount a store, over itself if no MOUNTPOINT is given" },
 	{ "umount", cmd_umount, "PATH [-l]",
 	    "unmount it and end its daemon" },
-	{ "peer", cmd_peer, "add STORE PEER URL [--identity FILE] [--join] | list STORE | remove STORE PEER",
+	{ "peer", cmd_peer, "add STORE PEER URL [--identity FILE] [--join] | list STORE | remove STORE PEER | retire STORE NODE",
 	    "whom to replicate with; URL is ssh://[user@]host[:port]/path or [user@]host:path" },
 	{ "status", cmd_status, "PATH [--json]",
 	    "links, what each side lacks, conflicts" },

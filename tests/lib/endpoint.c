@@ -159,6 +159,15 @@ send_offer(struct endpoint *e)
 	return true;
 }
 
+/* Nothing is forgotten here. */
+static struct has
+peer_has(const struct endpoint *e)
+{
+	static const struct vv nothing;
+
+	return (struct has){ &e->know, &nothing };
+}
+
 static void
 answer(struct endpoint *e, const Sibfs__Wire__Offer *in)
 {
@@ -174,7 +183,7 @@ answer(struct endpoint *e, const Sibfs__Wire__Offer *in)
 
 		if (!d)
 			continue;
-		exchange_add_above(e->s, &e->told, &e->know, &above, d);
+		exchange_add_above(e->s, &e->told, peer_has(e), &above, d);
 		m.index[m.n_index++] = (uint32_t)i;
 		m.dirs[m.n_dirs++] = wire_directory(d);
 	}
@@ -280,11 +289,11 @@ add_change(struct endpoint *e, struct batch *b, const struct change *c)
 
 	if (d && !c->name && d->seq == c->seq && dir_is_live(d) != e->removals &&
 	    !vv_dominates(&e->know, &d->val.ctx))
-		exchange_add_dir(e->s, &e->told, &e->know, &b->dirs, d);
+		exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	if (!r || r->seq != c->seq || (reg_known(r)->len == 0) != e->removals ||
 	    vv_dominates(&e->know, &reg_known(r)->ctx))
 		return;
-	exchange_add_dir(e->s, &e->told, &e->know, &b->dirs, d);
+	exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
 	b->regs[b->regs_len++] = wire_register(r, reg_known(r));
 }

@@ -429,6 +429,8 @@ take_absence(struct state *me, struct state *peer)
 
 	HASH_ITER(hh, me->regs, r, rtmp) {
 		theirs = state_dir(peer, &r->dir->id);
+		if (r->dir->told != DIR_TOLD)
+			continue;
 		if (theirs && state_reg(peer, theirs, reg_name(r), false))
 			continue;
 		take_absent_reg(me, r->dir, reg_name(r), &peer->know, &news);
