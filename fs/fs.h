@@ -33,6 +33,7 @@
 
 struct barrier;
 struct channel;
+struct echo;
 struct fuse_session;
 struct notify;
 struct replica;
@@ -44,6 +45,7 @@ struct fs {
 	struct channel *channel;
 	struct notify *notify;
 	struct barrier *barrier;
+	struct echo *echo;		/* NULL: watchers get no events */
 	uid_t uid;			/* the daemon's own */
 	gid_t gid;
 

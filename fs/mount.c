@@ -34,6 +34,7 @@
 
 #include "fs/barrier.h"
 #include "fs/channel.h"
+#include "fs/echo.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/view.h"
@@ -319,6 +320,7 @@ run_threads(struct mounted *m, char *why, size_t why_size)
 	rc = notify_start(fs, &fs->notify);
 	if (rc < 0)
 		return fail(rc, why, why_size, "cannot start a thread: %s", strerror(-rc));
+	fs->echo = echo_new(fs, m->options->mountpoint);
 	rc = barrier_start(m->options->mountpoint, &fs->barrier);
 	if (rc < 0)
 		goto err_notify;
@@ -343,6 +345,7 @@ run_threads(struct mounted *m, char *why, size_t why_size)
 	pthread_join(m->stopper, NULL);
 	barrier_stop(fs->barrier);
 	notify_stop(fs->notify);
+	echo_free(fs->echo);
 	return rc;
 
 err_stopper:
@@ -355,6 +358,7 @@ err_barrier:
 	barrier_stop(fs->barrier);
 err_notify:
 	notify_stop(fs->notify);
+	echo_free(fs->echo);
 	return fail(rc, why, why_size, "cannot start: %s", strerror(-rc));
 }
 

@@ -14,6 +14,7 @@
 #include <fuse_lowlevel.h>
 #include <utlist.h>
 
+#include "fs/echo.h"
 #include "fs/fs.h"
 #include "replication/mem.h"
 
@@ -21,6 +22,7 @@ struct note {
 	struct note *prev, *next;
 	void (*done)(void *arg);	/* a settle */
 	void *arg;
+	struct echo_step *step;		/* or something to be shown */
 	ino_t ino;			/* else: an inode, or a name in a directory */
 	bool attr_only;
 	char name[];			/* empty: the inode itself */
@@ -75,6 +77,15 @@ notify_attr(struct notify *n, ino_t ino)
 }
 
 void
+notify_step(struct notify *n, struct echo_step *step)
+{
+	struct note *note = mem_alloc(sizeof *note + 1);
+
+	note->step = step;
+	add(n, note);
+}
+
+void
 notify_settle(struct notify *n, void (*done)(void *arg), void *arg)
 {
 	struct note *note = mem_alloc(sizeof *note + 1);
@@ -101,16 +112,46 @@ node_of(struct fs *fs, ino_t ino)
 
 /* Errors only say that the kernel did not have it. */
 static void
-send(struct fs *fs, const struct note *note)
+send_entry(struct fs *fs, ino_t dir, const char *name)
 {
-	fuse_ino_t node = node_of(fs, note->ino);
+	fuse_ino_t node = node_of(fs, dir);
 
 	if (node == 0)
 		return;
-	if (note->name[0] != '\0')
-		fuse_lowlevel_notify_inval_entry(fs->se, node, note->name, strlen(note->name));
-	/* Of a directory this also drops its listing. */
-	fuse_lowlevel_notify_inval_inode(fs->se, node, note->attr_only ? -1 : 0, 0);
+	fuse_lowlevel_notify_inval_entry(fs->se, node, name, strlen(name));
+	/* This also drops the directory's listing. */
+	fuse_lowlevel_notify_inval_inode(fs->se, node, 0, 0);
+}
+
+static void
+send_inode(struct fs *fs, ino_t ino, bool attr_only)
+{
+	fuse_ino_t node = node_of(fs, ino);
+
+	if (node != 0)
+		fuse_lowlevel_notify_inval_inode(fs->se, node, attr_only ? -1 : 0, 0);
+}
+
+static void
+send_step(struct fs *fs, const struct echo_step *s)
+{
+	if (echo_play(fs->echo, s))
+		return;
+	if (s->from != NULL)
+		send_entry(fs, s->from_dir, s->from);
+	if (s->to != NULL)
+		send_entry(fs, s->to_dir, s->to);
+}
+
+static void
+send(struct fs *fs, const struct note *note)
+{
+	if (note->step != NULL)
+		send_step(fs, note->step);
+	else if (note->name[0] != '\0')
+		send_entry(fs, note->ino, note->name);
+	else
+		send_inode(fs, note->ino, note->attr_only);
 }
 
 static void *
@@ -133,6 +174,8 @@ notify_run(void *arg)
 			note->done(note->arg);
 		else if (n->busy)
 			send(n->fs, note);
+		if (note->step != NULL)
+			echo_step_free(note->step);
 		free(note);
 		pthread_mutex_lock(&n->lock);
 		n->busy = false;
@@ -158,6 +201,17 @@ notify_start(struct fs *fs, struct notify **out)
 	}
 	*out = n;
 	return 0;
+}
+
+bool
+notify_idle(struct notify *n)
+{
+	bool idle;
+
+	pthread_mutex_lock(&n->lock);
+	idle = n->queue == NULL && !n->busy;
+	pthread_mutex_unlock(&n->lock);
+	return idle;
 }
 
 void

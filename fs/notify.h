@@ -6,8 +6,10 @@
 #ifndef SIBFS_NOTIFY_H
 #define SIBFS_NOTIFY_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
+struct echo_step;
 struct fs;
 struct notify;
 
@@ -24,6 +26,12 @@ void		 notify_inode(struct notify *n, ino_t ino);
 
 /* Only its attributes: its content is the kernel's own. */
 void		 notify_attr(struct notify *n, ino_t ino);
+
+/* Shows it to watchers, or tells of both names.  The step is taken over. */
+void		 notify_step(struct notify *n, struct echo_step *step);
+
+/* Has the kernel been told of all that was reported? */
+bool		 notify_idle(struct notify *n);
 
 /* Calls done(arg) from the thread when all before was sent. */
 void		 notify_settle(struct notify *n, void (*done)(void *arg), void *arg);

@@ -20,6 +20,7 @@
 #include "fs/barrier.h"
 #include "fs/caller.h"
 #include "fs/channel.h"
+#include "fs/echo.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
 
@@ -33,6 +34,9 @@ stat_inode(struct fs *fs, struct inode *i, struct stat *st)
 		return fd;
 	rc = fstatat(fd, "", st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 	inode_fd_put(fs, i);
+	/* That it stands in the trash is nobody's business. */
+	if (rc == 0 && !S_ISDIR(st->st_mode) && session_is_nameless(fs, i))
+		st->st_nlink = 0;
 	return rc;
 }
 
@@ -155,6 +159,10 @@ ops_setattr(fuse_req_t req, fuse_ino_t node, struct stat *a, int to_set, struct 
 	bool truncates = h == NULL && (to_set & FUSE_SET_ATTR_SIZE) != 0;
 	int rc;
 
+	if (echo_is(fs, req)) {
+		reply_attr(req, i);	/* for show */
+		return;
+	}
 	replica_view_lock(fs->replica);
 	/* To truncate by name is to open, write and close. */
 	rc = truncates ? session_open(fs, i) : h == NULL ? session_may_change(fs, i) : 0;

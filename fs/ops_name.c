@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fs/caller.h"
+#include "fs/echo.h"
 #include "fs/ops.h"
 
 /* A directory in use by a request. */
@@ -55,6 +56,8 @@ ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fuse_entry_param e;
 	int fd, rc = -ENOENT;
 
+	if (echo_is(fs, req) && echo_lookup(req, dir, name))
+		return;
 	if (!ops_hidden(fs, dir, name)) {
 		fd = inode_fd_get(fs, dir);
 		if (fd < 0) {
@@ -69,7 +72,7 @@ ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (rc == -ENOENT && inode_in_tree(fs, dir)) {
 		/* An entry without a number: the kernel remembers that there
 		 * is none. */
-		e = (struct fuse_entry_param){ .entry_timeout = 1e9 };
+		e = (struct fuse_entry_param){ .entry_timeout = ops_hidden(fs, dir, name) ? 0 : 1e9 };
 		rc = 0;
 	}
 	if (rc == 0)
@@ -277,6 +280,10 @@ remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags, enum
 	struct place p;
 	int rc;
 
+	if (echo_is(fs, req)) {
+		echo_remove(req, inode_of(fs, parent), name);
+		return;
+	}
 	rc = place_get(fs, parent, name, &p);
 	if (rc < 0) {
 		ops_reply(req, rc);
@@ -406,6 +413,10 @@ ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newpa
 	struct place a, b;
 	int rc;
 
+	if (echo_is(fs, req)) {
+		echo_rename(req, inode_of(fs, parent), name, inode_of(fs, newparent), newname);
+		return;
+	}
 	/* A whiteout is a device, which would stay here alone. */
 	if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) {
 		ops_reply(req, -EINVAL);

@@ -18,6 +18,7 @@
 
 #include "fs/fs.h"
 #include "fs/notify.h"
+#include "fs/notify.h"
 #include "replication/mem.h"
 
 enum {
@@ -312,19 +313,32 @@ stands(struct fs *fs, struct inode *i, const struct name *name)
 	return yes;
 }
 
-/* (locked) One that is being written is never replaced; another name of the
- * same inode may have stayed. */
-static int
-may_change(struct fs *fs, struct inode *i)
+/* (locked) Has a remote change taken all names away?  One that is being written is
+ * never replaced; another name of the same inode may have stayed. */
+static bool
+is_nameless(struct fs *fs, struct inode *i)
 {
 	struct name *name;
 
 	if (!i->replaced || atomic_load(&i->writers) > 0)
-		return 0;
+		return false;
 	DL_FOREACH(i->names.first, name)
 		if (stands(fs, i, name))
-			return 0;
-	return -ESTALE;
+			return false;
+	return true;
+}
+
+bool
+session_is_nameless(struct fs *fs, struct inode *i)
+{
+	bool yes;
+
+	if (!i->replaced)
+		return false;
+	pthread_mutex_lock(&fs->lock);
+	yes = is_nameless(fs, i);
+	pthread_mutex_unlock(&fs->lock);
+	return yes;
 }
 
 int
@@ -333,7 +347,8 @@ session_may_change(struct fs *fs, struct inode *i)
 	int rc;
 
 	pthread_mutex_lock(&fs->lock);
-	rc = may_change(fs, i);
+	/* Once the kernel knows, only who has it open can mean it. */
+	rc = is_nameless(fs, i) && (i->handles == 0 || !notify_idle(fs->notify)) ? -ESTALE : 0;
 	pthread_mutex_unlock(&fs->lock);
 	return rc;
 }
@@ -345,7 +360,7 @@ session_open(struct fs *fs, struct inode *i)
 	int rc;
 
 	pthread_mutex_lock(&fs->lock);
-	rc = may_change(fs, i);
+	rc = is_nameless(fs, i) ? -ESTALE : 0;
 	if (rc == 0)
 		i->writer_opens++;
 	if (rc == 0 && atomic_fetch_add(&i->writers, 1) == 0)

@@ -48,6 +48,9 @@ void		 sessions_tell_due(struct fs *fs, int64_t now_ms);
  * name any more by a remote change, and the kernel should look it up again. */
 int		 session_open(struct fs *fs, struct inode *i);
 
+/* Has a remote change taken the last name of it away? */
+bool		 session_is_nameless(struct fs *fs, struct inode *i);
+
 /* (view) Before a change by name: may attributes of it be changed, or -ESTALE? */
 int		 session_may_change(struct fs *fs, struct inode *i);
 

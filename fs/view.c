@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #include "fs/barrier.h"
+#include "fs/echo.h"
 #include "fs/fs.h"
 #include "fs/notify.h"
 
@@ -68,6 +69,8 @@ moved(void *ctx, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char 
 			names_add(&fs->names, &i->names, dir2, name2);
 	}
 	pthread_mutex_unlock(&fs->lock);
+	if (fs->echo != NULL)
+		echo_moved(fs->echo, ino, dir, name, dir2, name2);
 }
 
 static void
@@ -83,7 +86,13 @@ tell_waiting(void *ctx)
 static void
 entry_changed(void *ctx, ino_t dir, const char *name)
 {
-	notify_entry(((struct fs *)ctx)->notify, dir, name);
+	struct fs *fs = ctx;
+	struct echo_step *s;
+
+	while (fs->echo != NULL && (s = echo_next(fs->echo)) != NULL)
+		notify_step(fs->notify, s);
+	if (fs->echo == NULL || !echo_covers(fs->echo, dir, name))
+		notify_entry(fs->notify, dir, name);
 }
 
 static void

@@ -203,6 +203,20 @@ notify_attr(struct notify *n, ino_t ino)
 	(void)ino;
 }
 
+/* Nobody watches by inotify here: there is no echo to make steps. */
+void
+notify_step(struct notify *n, struct echo_step *step)
+{
+	(void)n;
+	(void)step;
+}
+
+bool
+notify_idle(struct notify *n)
+{
+	return ((struct kernel *)n)->notes == NULL;
+}
+
 void
 notify_settle(struct notify *n, void (*done)(void *arg), void *arg)
 {
