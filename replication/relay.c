@@ -40,8 +40,10 @@ relay_take(struct link *l, const struct hash *h, const Sibfs__Wire__Want *m)
 	struct relay *q;
 	int n;
 
-	/* What is on its way here by itself is asked for again, and here then. */
-	if (m->hops >= HOPS_MAX || !has_others(l) || (w && !w->relayed))
+	/* What is on its way here by itself is asked for again, and here then.
+	 * Two that relay for others must not wait for each other: who waits has
+	 * been passed on less often than what it waits for. */
+	if (m->hops >= HOPS_MAX || !has_others(l) || (w && (!w->relayed || w->hops <= m->hops)))
 		return false;
 	DL_COUNT(l->r->relays, q, n);
 	if (n >= RELAYS_MAX)

@@ -183,9 +183,8 @@ stop_host(struct host *h)
 	sim.at = h;
 	sim.doing = DOING_USER;
 	sessions_tell_due(h->fs, INT64_MAX);
-	sim.doing = DOING_TURN;
-	replica_turn(h->r, 0);
 	sim.doing = DOING_START;
+	replica_turn(h->r, 0);
 	replica_detach(h->r);
 	close(h->r->listen_fd);
 	close(h->calls_fd);
