@@ -315,6 +315,10 @@ bool		 forget_running(const struct replica *r);
 
 void		 replica_recover(struct replica *r);
 
+/* The view is as it should be: what is left of changes that were cut short goes
+ * to the trash. */
+void		 replica_recovered(struct replica *r);
+
 /* ---- replica_local.c ---- */
 
 void		 local_event(struct replica *r, struct event *e);

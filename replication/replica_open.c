@@ -525,6 +525,8 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 		replica_recover(r);
 	content_load(r);
 	view_update(r);
+	if (!r->clean_start)
+		replica_recovered(r);
 	read_boot_id(boot, sizeof(boot));
 	if (replica_commit(r) < 0 || index_begin(r->x) < 0 || index_set_value(r->x, "clean", "0", 1) < 0 ||
 	    index_set_value(r->x, "boot", boot, strlen(boot)) < 0 ||

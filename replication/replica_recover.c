@@ -105,13 +105,42 @@ list_moving(struct recovery *q)
 	closedir(dir);
 }
 
-static const struct moving *
+static struct moving *
 find_moving(const struct recovery *q, uint64_t ino)
 {
 	for (size_t i = 0; i < q->moving_len; i++)
 		if (q->moving[i].ino == ino)
 			return &q->moving[i];
 	return NULL;
+}
+
+/* Before anything is taken for a user's doing: what was lifted stands where it
+ * is noted, and what had come there already waits in its place. */
+static int
+restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct recovery *q = arg;
+	struct dir *d = state_dir_num(q->r->s, dir_num);
+	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
+	struct disk_dir *dd = d ? disk_of(d) : NULL;
+	int fd = reg && dd ? disk_fd(&q->r->disk, dd) : -1;
+	struct stat st;
+
+	(void)seq;
+	for (uint32_t i = 0; fd >= 0 && i < reg->files_len; i++) {
+		const struct reg_file *f = &reg->files[i];
+		struct moving *m = find_moving(q, f->stamp.ino);
+
+		if (!m)
+			continue;
+		state_touch_reg(q->r->s, reg);
+		if (renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0)
+			m->ino = 0;
+		else if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
+		    renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_EXCHANGE) == 0)
+			m->ino = st.st_ino;
+	}
+	return 0;
 }
 
 static void
@@ -144,6 +173,33 @@ unshow(struct replica *r, struct reg *reg)
 		view_defer(r, reg);
 }
 
+/* The names that siblings of a name have, as far as they stand on disk. */
+static void
+reconcile_siblings(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	int fd = disk_fd(&r->disk, dd);
+	size_t len = strlen(name), n = 0;
+	char **names = NULL;
+	struct dirent *de;
+	DIR *dir;
+
+	fd = fd < 0 ? fd : openat(fd, ".", DIR_FLAGS);
+	if (fd < 0 || !(dir = fdopendir(fd)))
+		return;
+	while ((de = readdir(dir)))
+		if (strncmp(de->d_name, name, len) == 0 &&
+		    strncmp(de->d_name + len, STATE_SEP, strlen(STATE_SEP)) == 0) {
+			names = mem_resize(names, n + 1, sizeof(*names));
+			names[n++] = mem_str(de->d_name);
+		}
+	closedir(dir);
+	for (size_t i = 0; i < n; i++) {
+		local_reconcile_name(r, dd, names[i]);
+		free(names[i]);
+	}
+	free(names);
+}
+
 static int
 check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -157,8 +213,10 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	(void)seq;
 	if (!reg || fd < 0)
 		return 0;
-	if (reg->pending)
+	if (reg->pending) {
 		local_reconcile_name(q->r, dd, reg_name(reg));
+		reconcile_siblings(q->r, dd, reg_name(reg));
+	}
 	for (uint32_t i = 0; i < reg->files_len; i++) {
 		struct reg_file *f = &reg->files[i];
 		const struct moving *m;
@@ -243,18 +301,25 @@ entry_dir(struct recovery *q, const char *line, const char **name)
 	return dd && dd->ids_len && !dd->lifted ? dd : NULL;
 }
 
+enum entry { ENTRY_DIR, ENTRY_OTHER, ENTRY_GONE };
+
 static void
-each_entry(struct recovery *q, bool existing)
+each_entry(struct recovery *q, enum entry which)
 {
 	for (const char *p = q->text; p < q->text + q->len; p += strlen(p) + 1) {
 		const char *name;
 		struct disk_dir *dd = entry_dir(q, p, &name);
 		int fd = dd && *name ? disk_fd(&q->r->disk, dd) : -1;
 		struct stat st;
+		enum entry is;
 
-		if (fd < 0 || (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) != existing)
+		if (fd < 0)
 			continue;
-		if (existing)
+		is = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? ENTRY_GONE :
+		    S_ISDIR(st.st_mode) ? ENTRY_DIR : ENTRY_OTHER;
+		if (is != which)
+			continue;
+		if (is != ENTRY_GONE)
 			local_reconcile_name(q->r, dd, name);
 		else
 			local_gone(q->r, dd, name);
@@ -269,9 +334,11 @@ follow_journal(struct recovery *q)
 
 	if (!q->r->same_boot || q->moving_len || (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
 		return false;
-	/* What was moved is found at its new place before it is missed at the old. */
-	each_entry(q, true);
-	each_entry(q, false);
+	/* What was moved is found at its new place before it is missed at the
+	 * old; directories first, as files may stand where they did. */
+	each_entry(q, ENTRY_DIR);
+	each_entry(q, ENTRY_OTHER);
+	each_entry(q, ENTRY_GONE);
 	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
 		if (!stands_at_its_place(q->r, dd))
 			return false;
@@ -284,6 +351,32 @@ static bool
 was_touched(void *arg, ino_t dir, const char *name)
 {
 	return in_journal(arg, dir, name);
+}
+
+static void
+drop_moving(void *arg, const char *name)
+{
+	struct replica *r = arg;
+	struct disk_dir *dd, *tmp;
+	struct stat st;
+
+	if (fstatat(r->moving_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	dd = S_ISDIR(st.st_mode) ? disk_find(&r->disk, st.st_ino) : NULL;
+	if (dd && dd->lifted)
+		return;
+	if (S_ISDIR(st.st_mode) && unlinkat(r->moving_fd, name, AT_REMOVEDIR) == 0)
+		return;
+	HASH_ITER(hh, r->disk.dirs, dd, tmp)
+		if (dd->lifted)
+			return;		/* it may belong there */
+	trash_take(r, r->moving_fd, name, name);
+}
+
+void
+replica_recovered(struct replica *r)
+{
+	trash_each_entry(r->moving_fd, drop_moving, r);
 }
 
 void
@@ -301,6 +394,8 @@ replica_recover(struct replica *r)
 	if (r->restored || !follow_journal(&q)) {
 		log_info("looking at the whole tree");
 		check_dirs(&q);
+		if (q.moving_len)
+			index_regs_since(r->x, 0, SIZE_MAX, restore_row, &q);
 		/* What the journal says may be of another time than the index. */
 		local_reconcile_touched(r, r->disk.root, r->restored ? NULL : was_touched, &q);
 		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);

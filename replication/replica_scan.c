@@ -27,6 +27,41 @@ struct walk {
 	uint64_t files, bytes;
 };
 
+struct cut_short {
+	struct replica *r;
+	struct disk_dir *dd;
+	const struct hash *h;
+	struct reg *found;
+};
+
+static void
+look_at_base(void *arg, const char *base)
+{
+	struct cut_short *q = arg;
+
+	for (size_t i = 0; i < q->dd->ids_len && !q->found; i++) {
+		struct reg *reg = state_reg(q->r->s, q->dd->ids[i], base, false);
+
+		if (reg && reg->pending && (regval_has(&reg->shown, q->h) || regval_has(reg->pending, q->h)))
+			q->found = reg;
+	}
+}
+
+/*
+ * A register that was about to show other versions when the daemon was killed,
+ * and one of them has that content: then no user wrote it there.
+ */
+static struct reg *
+view_cut_short(struct replica *r, struct disk_dir *dd, const char *name, const struct seen *seen, const struct hash *h)
+{
+	struct cut_short q = { r, dd, h, NULL };
+
+	look_at_base(&q, name);
+	if (!q.found)
+		display_bases(r->s, &seen->f, name, look_at_base, &q);
+	return q.found;
+}
+
 static void
 reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const struct stat *st)
 {
@@ -54,6 +89,10 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		/* It was put in place, and the index did not hear of it any more. */
 		state_reg_show(s, reg);
 		local_note_file(w->r, reg, name, &file.hash, &now, fd);
+	} else if ((reg = view_cut_short(w->r, dd, name, &q, &file.hash))) {
+		local_forget_file(w->r, &q, name);
+		local_note_file(w->r, reg, name, &file.hash, &now, fd);
+		state_touch_reg(s, reg);
 	} else if (w->r->rebuilding && rebuild_file(w->r, dd, fd, name, &now, &file)) {
 		/* It is what its mark says. */
 	} else {
@@ -86,6 +125,25 @@ out:
 
 static void walk_dir(struct walk *w, struct disk_dir *dd);
 
+/* A directory stands where a file is noted: that went first. */
+static void
+file_made_way(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct event e = { .op = REPLICA_UNLINK, .dir = dd->ino, .time_ns = (int64_t)r->s->now };
+	struct reg *owner;
+	struct seen q;
+	bool noted;
+
+	local_seen_open(r, dd, name, &q);
+	noted = local_seen_file(&q, name, &owner) != NULL;
+	local_seen_close(&q);
+	if (!noted)
+		return;
+	e.name = mem_str(name);
+	local_event(r, &e);
+	free(e.name);
+}
+
 static void
 walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 {
@@ -115,6 +173,8 @@ walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 	if (!S_ISDIR(st.st_mode))
 		return;
 	sub = disk_find(&w->r->disk, st.st_ino);
+	if (!sub || sub->up != dd || strcmp(sub->name, name) != 0)
+		file_made_way(w->r, dd, name);
 	if (!sub) {
 		local_new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
 		sub = disk_find(&w->r->disk, st.st_ino);
