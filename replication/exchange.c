@@ -110,7 +110,8 @@ make_known(struct state *s, const Sibfs__Wire__Directory *m)
 }
 
 int
-exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n, const struct vv *know, bool *news)
+exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n, uint64_t from,
+    const struct vv *know, bool *news)
 {
 	int rc = 0;
 
@@ -120,12 +121,15 @@ exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t 
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct dirval val;
 		struct place birth;
+		struct dir *d;
 		uint32_t k;
 		bool new_here;
 
 		if (wire_get_directory(s, list[i], &birth, &k, &val) < 0)
 			return -EBADMSG;
-		take_dir(s, birth, k, &val, know, &new_here);
+		d = take_dir(s, birth, k, &val, know, &new_here);
+		if (vv_dominates(&val.ctx, &d->val.ctx))
+			d->from = from;
 		*news |= new_here;
 		free(birth.name);
 		dirval_fini(&val);
@@ -134,7 +138,8 @@ exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t 
 }
 
 int
-exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, const struct vv *know, struct reg **out, bool *news)
+exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from, const struct vv *know,
+    struct reg **out, bool *news)
 {
 	struct identity id;
 	struct regval val;
@@ -152,6 +157,8 @@ exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, const struct 
 	}
 	*out = take_reg(s, d, name, &val, know, &new_here);
 	*news |= new_here;
+	if (vv_dominates(&val.ctx, &reg_known(*out)->ctx))
+		(*out)->from = from;
 	regval_fini(&val);
 	free(name);
 	return 0;

@@ -41,13 +41,15 @@ void		 exchange_free_dirs(struct dirs *out);
 void		 exchange_forget_told(struct told **told);
 
 /*
- * Joins what came, known to a sender with the knowledge `know` (may be NULL for
- * directories).  0 or -EBADMSG; news is set if anything was new, else left.
+ * Joins what came from a peer with the knowledge `know` (may be NULL for
+ * directories).  What we then hold no more of than it did is noted to be `from`
+ * it, and need not go back.  0 or -EBADMSG; news is set if anything was new, else
+ * left.
  */
-int		 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n,
+int		 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n, uint64_t from,
 		    const struct vv *know, bool *news);
-int		 exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, const struct vv *know,
-		    struct reg **out, bool *news);
+int		 exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from,
+		    const struct vv *know, struct reg **out, bool *news);
 
 /* A directory that nobody has heard of, and where it shows. */
 struct offer {

@@ -36,7 +36,7 @@ take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *k
 {
 	struct reg *reg;
 	bool news = false;
-	int rc = exchange_take_reg(l->r->s, m, know, &reg, &news);
+	int rc = exchange_take_reg(l->r->s, m, l->id, know, &reg, &news);
 
 	if (rc < 0)
 		return rc;
@@ -91,12 +91,14 @@ link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
 	if ((rc = link_learn_members(l, m->members, m->n_members)) < 0 ||
 	    (rc = wire_get_dots(m->know, m->n_know, &know)) < 0)
 		return rc;
+	/* They have what they know, though we may not have all of it yet. */
+	vv_join(&l->know, &know);
 	if (m->full)
 		link_note_full(l, m);
 	/* Directories are what they are said to be at once, here and on disk. */
 	if (m->n_dirs)
 		view_hold(l->r);
-	rc = exchange_take_dirs(l->r->s, m->dirs, m->n_dirs, &know, &l->taken_dirs);
+	rc = exchange_take_dirs(l->r->s, m->dirs, m->n_dirs, l->id, &know, &l->taken_dirs);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++)
 		rc = take_register(l, m->regs[i], &know);
 	vv_fini(&know);

@@ -211,6 +211,7 @@ state_reg_changed(struct state *s, struct reg *r)
 			drop_pending(r);
 	}
 	r->seq = ++s->seq;
+	r->from = 0;
 	state_reg_noted(s, r);
 	state_touch_reg(s, r);
 	if (live != r->counted) {
@@ -223,7 +224,7 @@ state_reg_changed(struct state *s, struct reg *r)
 void
 state_reg_show(struct state *s, struct reg *r)
 {
-	uint64_t seq = r->seq;
+	uint64_t seq = r->seq, from = r->from;
 
 	if (!r->pending)
 		return;
@@ -233,6 +234,7 @@ state_reg_show(struct state *s, struct reg *r)
 	r->pending = NULL;
 	state_reg_changed(s, r);
 	r->seq = seq;		/* peers were told of it when it was pending */
+	r->from = from;
 }
 
 /* ---- where directories show ---- */
@@ -582,6 +584,7 @@ state_dir_changed(struct state *s, struct dir *d)
 	count_names(d);
 	list_removed(s, d);
 	d->seq = ++s->seq;
+	d->from = 0;
 	state_dir_noted(s, d);
 	state_touch_dir(s, d);
 	relocate(s, d);

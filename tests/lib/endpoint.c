@@ -228,7 +228,7 @@ hear_answer(struct endpoint *e, const Sibfs__Wire__Answer *m)
 
 	if (!e->offer_out || m->n_index != m->n_dirs)
 		return -EBADMSG;
-	rc = exchange_take_dirs(e->s, m->above, m->n_above, NULL, &news);
+	rc = exchange_take_dirs(e->s, m->above, m->n_above, e->peer, NULL, &news);
 	for (size_t i = 0; i < m->n_index && rc == 0; i++)
 		rc = m->index[i] >= e->offered_len ? -EBADMSG :
 		    exchange_adopt(e->s, e->offered[m->index[i]].path, m->dirs[i], &d);
@@ -287,11 +287,11 @@ add_change(struct endpoint *e, struct batch *b, const struct change *c)
 	struct dir *d = state_dir_num(e->s, c->num);
 	struct reg *r = d && c->name ? state_reg(e->s, d, c->name, false) : NULL;
 
-	if (d && !c->name && d->seq == c->seq && dir_is_live(d) != e->removals &&
+	if (d && !c->name && d->seq == c->seq && dir_is_live(d) != e->removals && d->from != e->peer &&
 	    !vv_dominates(&e->know, &d->val.ctx))
 		exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	if (!r || r->seq != c->seq || (reg_known(r)->len == 0) != e->removals ||
-	    vv_dominates(&e->know, &reg_known(r)->ctx))
+	    r->from == e->peer || vv_dominates(&e->know, &reg_known(r)->ctx))
 		return;
 	exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
@@ -401,11 +401,13 @@ hear_batch(struct endpoint *e, const Sibfs__Wire__Batch *m)
 
 	if (rc < 0)
 		return rc;
-	rc = exchange_take_dirs(e->s, m->dirs, m->n_dirs, &know, &news);
+	/* They have what they know, though we may not have all of it yet. */
+	vv_join(&e->know, &know);
+	rc = exchange_take_dirs(e->s, m->dirs, m->n_dirs, e->peer, &know, &news);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++) {
 		struct reg *r;
 
-		rc = exchange_take_reg(e->s, m->regs[i], &know, &r, &news);
+		rc = exchange_take_reg(e->s, m->regs[i], e->peer, &know, &r, &news);
 		if (rc == 0)
 			e->io.took(e->io.ctx, r);
 	}

@@ -89,7 +89,7 @@ world_commit(struct world *w, unsigned i)
 {
 	struct node *n = &w->node[i];
 
-	rows_commit(n->rows, n->s, &n->feed);
+	rows_commit(w->fleeting ? NULL : n->rows, n->s, &n->feed);
 }
 
 /* ---- links ---- */

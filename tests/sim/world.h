@@ -52,6 +52,7 @@ struct world {
 	struct wire *wires;		/* from * len + to */
 	struct ledger *ledger;		/* NULL: no law is checked */
 	int64_t time;
+	bool fleeting;			/* commits write nothing: for measuring */
 	bool careful;			/* all laws are looked at after each step */
 	uint64_t delivered;
 	size_t rows_max;		/* in a batch */
