@@ -18,6 +18,7 @@
 
 #include "replication/link_impl.h"
 #include "replication/replica_fork.h"
+#include "replication/take.h"
 
 #define NOTES_MAX 8
 #define CACHE_REGS 50000
@@ -224,6 +225,7 @@ fork_met(struct replica *r, const struct meeting *x)
 	if (own) {
 		close_links(r, "this store forked: it connects again as a new incarnation");
 		replica_add_member(r, r->s->self, r->node);
+		take_told(r->s);	/* as far as can be known */
 		say_own(r, before);
 	} else if (own_forks(r) > r->own_forks) {
 		say_other(r);
@@ -254,6 +256,7 @@ fork_self(struct replica *r, const char *why)
 
 	close_links(r, "this store forked: it connects again as a new incarnation");
 	state_fork(r->s);
+	take_told(r->s);		/* as far as can be known */
 	replica_add_member(r, r->s->self, r->node);
 	text = mem_printf("%s: it goes on as a new incarnation (%016" PRIx64 ", was %016" PRIx64 ")", why, r->s->self,
 	    before);

@@ -119,7 +119,7 @@ if dd if=/dev/zero of=disk bs=1M count=24 2>/dev/null && mkfs.ext4 -q -F disk 2>
 	for i in 1 2 3; do echo "again $i" >tablet/mnt/u$i; done
 	try sibfs resume "$T/image/store"
 	ends_well "image" server tablet desk
-	forked "image" tablet "forked.*new incarnation|two stores wrote"
+	forked "image" tablet "forked.*new incarnation|another store wrote"
 	ok "image: what it had forgotten is back" has tablet/mnt/t5 "tablet 5"
 	ok "image: what it wrote under the same numbers is everywhere" has desk/mnt/u3 "again 3"
 	is "image: nothing is in conflict" "$(conflict_names server)" ""

@@ -550,7 +550,17 @@ test_a_store_that_did_not_fork_keeps_its_incarnation(void **state)
 	world_fini(&w);
 }
 
-/* Anything, in any order; nothing that was written is ever removed, so all of it
+/* A directory that nobody has heard of changes its identity when it is renamed,
+ * without an event: a store that forgot that it told of it must not do that. */
+static bool
+is_told(struct state *s, const char *name)
+{
+	struct dir *d = state_at(s, s->root, name);
+
+	return d && d->told == DIR_TOLD;
+}
+
+/* Anything, in any order; files of the name fN are never removed, so all of them
  * must be there in the end. */
 static void
 run_history(uint64_t seed)
@@ -566,9 +576,10 @@ run_history(uint64_t seed)
 		add_store(&w, "any");
 	for (size_t n = 10 + random_below(50); n > 0; n--) {
 		size_t i = random_below(w.len), j = random_below(w.len);
-		char name[32];
+		char name[32], to[32];
 
-		switch (random_below(12)) {
+		w.s[i]->now += random_below(5000);
+		switch (random_below(17)) {
 		case 0:		/* a backup is taken */
 			if (old)
 				state_free(old);
@@ -592,8 +603,26 @@ run_history(uint64_t seed)
 		case 6:
 		case 7:
 			snprintf(name, sizeof(name), "f%u", ++written);
-			w.s[i]->now += random_below(5000);
 			assert_int_equal(sim_write(w.s[i], name, name), 0);
+			break;
+		case 8:
+		case 9:
+		case 10:	/* what comes and goes */
+			snprintf(name, sizeof(name), "d%zu/x", random_below(5));
+			snprintf(to, sizeof(to), "w%zu", n);
+			sim_write(w.s[i], random_chance(50) ? name : name + 3, to);
+			break;
+		case 11:
+			snprintf(name, sizeof(name), "d%zu/x", random_below(5));
+			sim_unlink(w.s[i], random_chance(50) ? name : name + 3);
+			break;
+		case 12:
+			snprintf(name, sizeof(name), "d%zu", random_below(5));
+			snprintf(to, sizeof(to), "m%zu", n);
+			if (is_told(w.s[i], name))
+				sim_rename(w.s[i], name, to);
+			else
+				sim_rmdir(w.s[i], name);
 			break;
 		default:
 			if (i != j)
