@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -194,6 +195,48 @@ is_mounted(const struct mounted *m)
 	return watchdog_device(m->options->mountpoint) == m->dev;
 }
 
+/* What a program wrote to fd becomes the reason, without its name before it. */
+static void
+take_message(int fd, const char *program)
+{
+	char text[sizeof last_message];
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+	const char *from = text;
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (strncmp(text, program, strlen(program)) == 0)
+		from += strlen(program);
+	snprintf(last_message, sizeof last_message, "%s", from);
+}
+
+/*
+ * For an ordinary user fusermount3 mounts.  Why it does not it says on standard
+ * error, which must be ours alone.
+ */
+static int
+mount_session(struct fuse_session *se, const char *mountpoint)
+{
+	int said = geteuid() != 0 ? memfd_create("said", MFD_CLOEXEC) : -1;
+	int ours = said >= 0 ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) : -1;
+	int rc;
+
+	if (ours >= 0)
+		dup2(said, STDERR_FILENO);
+	rc = fuse_session_mount(se, mountpoint);
+	if (ours >= 0) {
+		dup2(ours, STDERR_FILENO);
+		close(ours);
+		if (rc != 0)
+			take_message(said, "fusermount3: ");
+	}
+	if (said >= 0)
+		close(said);
+	return rc;
+}
+
 static int
 open_session(struct mounted *m, char *why, size_t why_size)
 {
@@ -218,7 +261,7 @@ open_session(struct mounted *m, char *why, size_t why_size)
 		return rc;
 	if (access("/dev/fuse", F_OK) < 0) {
 		rc = fail(-ENODEV, why, why_size, "/dev/fuse is missing: load the kernel's fuse module");
-	} else if (fuse_session_mount(fs->se, o->mountpoint) != 0) {
+	} else if (mount_session(fs->se, o->mountpoint) != 0) {
 		rc = fail(-EPERM, why, why_size, "cannot mount on %s: %s", o->mountpoint, last_message);
 	} else {
 		m->dev = watchdog_device(o->mountpoint);
