@@ -255,6 +255,18 @@ ping(struct link *l, int64_t now_ms)
 	link_pump(l);
 }
 
+/* The newest protocol that both speak; false: there is none. */
+static bool
+agree(struct link *l, const Sibfs__Wire__Hello *m)
+{
+	uint32_t oldest = m->oldest && m->oldest < m->protocol ? m->oldest : m->protocol;
+
+	l->protocol = m->protocol < WIRE_PROTOCOL ? m->protocol : WIRE_PROTOCOL;
+	for (size_t i = 0; i < m->n_can; i++)
+		l->inflates |= strcmp(m->can[i], "zlib") == 0;
+	return l->protocol >= oldest && l->protocol >= WIRE_PROTOCOL_OLDEST;
+}
+
 static int
 get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 {
@@ -264,13 +276,13 @@ get_hello(struct link *l, const Sibfs__Wire__Hello *m)
 
 	if (l->greeted)
 		return -EBADMSG;
-	if (m->protocol != WIRE_PROTOCOL) {
+	if (!settings_node_valid(m->node) || !m->id || m->n_can > WIRE_CAN_MAX)
+		return -EBADMSG;
+	if (!agree(l, m)) {
 		snprintf(why, sizeof(why), "%s speaks protocol %u, this is %u: use the same version of sibfs on both",
 		    m->node, m->protocol, WIRE_PROTOCOL);
 		return refuse(l, why);
 	}
-	if (!settings_node_valid(m->node) || !m->id)
-		return -EBADMSG;
 	if (l->only && strcmp(m->node, l->only) != 0) {
 		snprintf(why, sizeof(why), "%s called where only %s may", m->node, l->only);
 		return refuse(l, why);

@@ -94,6 +94,8 @@ struct link {
 	int64_t answer_by_ms;		/* else the link is dead; 0: no answer is due */
 
 	/* What they are like. */
+	uint32_t protocol;		/* that both speak */
+	bool inflates;			/* it understands deflated frames */
 	uint64_t id;
 
 	/* Sending: what they asked for. */

@@ -34,7 +34,7 @@ link_send_frame(struct link *l, const Frame *f, bool compress)
 {
 	if (names_dots(f))
 		link_lineage_news(l);
-	if (!l->closing && frame_put(&l->out, f, compress) < 0)
+	if (!l->closing && frame_put(&l->out, f, compress && l->inflates) < 0)
 		link_close(l, "refused", "a message would be too large");
 }
 
@@ -42,11 +42,15 @@ void
 link_send_hello(struct link *l)
 {
 	Sibfs__Wire__Hello m = SIBFS__WIRE__HELLO__INIT;
+	char *can[] = { "zlib" };
 	const struct settings_peer *sp = l->peer ? peers_settings(l->r, l->peer) : NULL;
 	FRAME(f, HELLO, &m);
 
 	f.hello = &m;
 	m.protocol = WIRE_PROTOCOL;
+	m.oldest = WIRE_PROTOCOL_OLDEST;
+	m.can = can;
+	m.n_can = sizeof(can) / sizeof(can[0]);
 	m.set = l->r->set;
 	m.node = l->r->node;
 	m.id = l->r->s->self;

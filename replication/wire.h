@@ -9,7 +9,9 @@
 #include "replication/state.h"
 #include "replication/wire.pb-c.h"
 
-#define WIRE_PROTOCOL 1
+#define WIRE_PROTOCOL 1			/* the newest that we speak */
+#define WIRE_PROTOCOL_OLDEST 1
+#define WIRE_CAN_MAX 64
 #define WIRE_NAME_MAX 255
 #define WIRE_VERSIONS_MAX 4096		/* concurrent versions in one register */
 #define WIRE_DOTS_MAX 65536		/* entries in one vector */
