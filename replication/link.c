@@ -496,7 +496,7 @@ link_close(struct link *l, const char *state, const char *why)
 		log_warn("a peer that called: %s", why);
 	}
 	if (l->round)
-		control_round_done(l->r, l->round, why);
+		control_round_done(l->r, l->round, why ? why : "the link broke");
 	l->round = l->their_round = 0;
 }
 

@@ -257,7 +257,9 @@ refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
  * Other names share its attributes: it becomes a file of its own before it is
  * given others, as it would if its content changed; when nobody writes it.
  */
-static bool
+enum parting { PARTING_NOT, PARTING_NOW, PARTING_LATER };
+
+static enum parting
 must_part(struct view *v, struct disk_dir *dd, const struct slot *p)
 {
 	const struct reg_file *rec = reg_file_find(p->from_reg, p->e->name);
@@ -266,11 +268,11 @@ must_part(struct view *v, struct disk_dir *dd, const struct slot *p)
 
 	if (fd < 0 || fstatat(fd, p->e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink < 2 || S_ISDIR(st.st_mode) ||
 	    !disk_attrs_differ(v->r, fd, p->e->name, &st, &p->e->attrs))
-		return false;
+		return PARTING_NOT;
 	if (view_same_stamp(&rec->stamp, &st) && !view_is_writing(v->r, st.st_ino))
-		return true;
+		return PARTING_NOW;
 	view_again(v->r, p->about->dir, p->about);
-	return false;
+	return PARTING_LATER;
 }
 
 static void
@@ -426,10 +428,12 @@ update_group(struct view *v, struct reg *reg)
 	}
 	clear_group(v, dd, &f, &g, slots);
 	for (size_t i = 0; i < g.len; i++) {
-		if (slots[i].in_place && !must_part(v, dd, &slots[i])) {
+		enum parting parting = slots[i].in_place ? must_part(v, dd, &slots[i]) : PARTING_NOW;
+
+		if (parting == PARTING_NOT)
 			refresh_attrs(v, dd, slots[i].e);
+		if (parting != PARTING_NOW)
 			continue;
-		}
 		slots[i].lifted = find_lifted(v, &g, &f, &slots[i].e->hash);
 		place_file(v, dd, &slots[i]);
 		if (slots[i].in_place && slots[i].from_reg != slots[i].e->leader_reg &&
