@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replication/mark.h"
+
 /*
  * Nothing of the replicated tree changes without the kernel being told, so it
  * may believe it for ever.  Other file systems mounted inside do.
@@ -105,6 +107,7 @@ ops_enter_fd(struct fs *fs, struct inode *dir, int fd, const char *text, struct 
 		close(fd);
 		return rc;
 	}
+	mark_show(fd, &st);
 	pthread_mutex_lock(&fs->lock);
 	i = inode_enter(fs, fd, &st);
 	if (text != NULL && inode_in_tree(fs, dir) && inode_replicated(fs, i))

@@ -23,6 +23,7 @@
 #include "fs/echo.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
+#include "replication/mark.h"
 
 static int
 stat_inode(struct fs *fs, struct inode *i, struct stat *st)
@@ -33,6 +34,8 @@ stat_inode(struct fs *fs, struct inode *i, struct stat *st)
 	if (fd < 0)
 		return fd;
 	rc = fstatat(fd, "", st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (rc == 0)
+		mark_show(fd, st);
 	inode_fd_put(fs, i);
 	/* That it stands in the trash is nobody's business. */
 	if (rc == 0 && !S_ISDIR(st->st_mode) && session_is_nameless(fs, i))
@@ -143,6 +146,7 @@ change_attrs(fuse_req_t req, struct inode *i, const struct stat *a, int to_set, 
 	fd = inode_fd_get(fs, i);
 	if (fd < 0)
 		return fd;
+	mark_wait(fd);
 	rc = set_attrs(req, fd, a, to_set, h);
 	inode_fd_put(fs, i);
 	if (rc == 0)
@@ -393,6 +397,7 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	fd = inode_fd_get(fs, i);
 	if (fd < 0)
 		return fd;
+	mark_wait(fd);
 	if (value != NULL)
 		rc = setxattr(fd_path(fd).s, xattr, value, size, flags);
 	else

@@ -14,6 +14,7 @@
 #include "fs/caller.h"
 #include "fs/echo.h"
 #include "fs/ops.h"
+#include "replication/mark.h"
 
 /* A directory in use by a request. */
 struct place {
@@ -208,6 +209,7 @@ link_on_disk(struct fs *fs, struct inode *i, const struct place *p)
 
 	if (fd < 0)
 		return fd;
+	mark_wait(fd);
 	rc = linkat(AT_FDCWD, fd_path(fd).s, p->fd, p->name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 	inode_fd_put(fs, i);
 	return rc;
@@ -390,6 +392,7 @@ rename_and_tell(struct fs *fs, const struct place *a, const struct place *b, uns
 		return -errno;
 	if (fstatat(b->fd, b->name, &st[1], AT_SYMLINK_NOFOLLOW) < 0)
 		st[1] = (struct stat){ 0 };
+	mark_wait_at(a->fd, a->name, &st[0]);
 	touch(fs, a);
 	touch(fs, b);
 	if (renameat2(a->fd, a->name, b->fd, b->name, flags) < 0)

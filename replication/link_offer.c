@@ -147,7 +147,7 @@ adopt(struct link *l, const char *path, const Sibfs__Wire__Directory *m)
 	int rc = exchange_adopt(l->r->s, path, m, &d);
 
 	if (rc == 0 && d && disk_of(d))
-		disk_mark_dir(l->r, disk_of(d));
+		marks_dir(l->r, disk_of(d));
 	return rc;
 }
 

@@ -22,7 +22,7 @@ void		 local_seen_close(struct seen *q);
 struct reg_file *local_seen_file(const struct seen *q, const char *name, struct reg **owner);
 void		 local_forget_file(struct replica *r, const struct seen *q, const char *name);
 /* dirfd/name holds that content from now on. */
-void		 local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st, int dirfd);
+void		 local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st);
 /* 0, or -errno; -EINVAL: not a thing that is replicated. */
 int		 local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev, struct local_file *out);
 struct file_stamp local_stamp_of(const struct stat *st);

@@ -424,6 +424,8 @@ work(struct replica *r)
 	if (r->receiver_full)
 		content_check_room(r);
 	trim_journal(r);
+	if (!r->first)
+		marks_turn(r, false);
 	if (!r->deferred.len)
 		state_trim(r->s, CACHE_REGS);
 }
@@ -437,6 +439,8 @@ timeout_ms(struct replica *r)
 		ms = next;
 	if (r->deferred.len && ms > DEFERRED_MS)
 		ms = DEFERRED_MS;
+	if (marks_due(r))
+		ms = 0;
 	if (control_waiting(r) && ms > 100)
 		ms = 100;
 	if (forget_running(r) && ms > FORGET_TURN_MS)
@@ -548,6 +552,7 @@ thread_main(void *arg)
 	while (!r->stopping)
 		replica_turn(r, timeout_ms(r));
 	work(r);
+	marks_turn(r, true);
 	return NULL;
 }
 

@@ -1,6 +1,6 @@
 /*
  * Attributes between the disk and cells: mode, owner, group, mtime, extended
- * attributes; and the store's own attribute `user.sibfs`.
+ * attributes.
  *
  * Owners travel by name, with the number for hosts that do not know the name,
  * and count only where the daemon runs as root.  Set-id bits travel, and come
@@ -19,11 +19,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
+#include "replication/mark.h"
 #include "replication/replica_impl.h"
 
-#define OWN_XATTR "user.sibfs"
 #define XATTR_LIST_MAX 65536
 #define XATTR_VALUE_MAX 65536
 #define ACL_XATTR "system.posix_acl_access"
@@ -114,7 +112,7 @@ read_owner(const struct replica *r, const struct attrs *prev, const char *key, u
 static bool
 travels(const char *name)
 {
-	return (strncmp(name, "user.", 5) == 0 && strncmp(name, OWN_XATTR, strlen(OWN_XATTR)) != 0) ||
+	return (strncmp(name, "user.", 5) == 0 && strncmp(name, MARK_XATTR, strlen(MARK_XATTR)) != 0) ||
 	    strcmp(name, ACL_XATTR) == 0 || strcmp(name, DEFAULT_ACL_XATTR) == 0;
 }
 
@@ -299,207 +297,4 @@ disk_attrs_differ(struct replica *r, int dirfd, const char *name, const struct s
 		differ = a->c[i].value && strncmp(a->c[i].key, "x.", 2) == 0 && !attrs_find(&now, a->c[i].key);
 	attrs_fini(&now);
 	return differ;
-}
-
-/* ---- user.sibfs ---- */
-
-struct mark {
-	uint8_t p[512];
-	size_t len;
-};
-
-static void
-mark_fixed(struct mark *m, uint64_t n)
-{
-	for (int i = 0; i < 8 && m->len < sizeof(m->p); i++)
-		m->p[m->len++] = (uint8_t)(n >> (8 * i));
-}
-
-static void
-mark_varint(struct mark *m, uint64_t n)
-{
-	for (; n >= 0x80 && m->len < sizeof(m->p); n >>= 7)
-		m->p[m->len++] = (uint8_t)(n | 0x80);
-	if (m->len < sizeof(m->p))
-		m->p[m->len++] = (uint8_t)n;
-}
-
-static void
-mark_vv(struct mark *m, const struct vv *v)
-{
-	mark_varint(m, v->len);
-	for (uint32_t i = 0; i < v->len; i++) {
-		mark_fixed(m, v->e[i].id);
-		mark_varint(m, v->e[i].n);
-	}
-}
-
-uint64_t
-disk_mark_key(const struct identity *dir, const char *name)
-{
-	XXH3_state_t *x = XXH3_createState();
-	uint64_t key;
-
-	if (!x)
-		return 0;
-	XXH3_64bits_reset(x);
-	XXH3_64bits_update(x, dir->b, sizeof(dir->b));
-	XXH3_64bits_update(x, name, strlen(name));
-	key = XXH3_64bits_digest(x);
-	XXH3_freeState(x);
-	return key;
-}
-
-/* So that an attribute which was copied or moved elsewhere is not believed. */
-static uint64_t
-stamp_hash(const struct stat *st)
-{
-	uint64_t v[3] = { st->st_ino, (uint64_t)st->st_size, (uint64_t)mtime_of(st) };
-
-	return XXH3_64bits(v, sizeof(v));
-}
-
-void
-disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
-    const struct stat *st)
-{
-	struct mark m = { .p = { 1 }, .len = 1 };
-	char path[300];
-
-	if (!S_ISREG(st->st_mode) || (!r->as_root && (st->st_uid != geteuid() || !(st->st_mode & 0200))))
-		return;
-	mark_fixed(&m, disk_mark_key(&reg->dir->id, reg_name(reg)));
-	mark_fixed(&m, stamp_hash(st));
-	mark_fixed(&m, dot.id);
-	mark_varint(&m, dot.n);
-	mark_vv(&m, &reg->shown.ctx);
-	proc_path(dirfd, name, path, sizeof(path));
-	/* The index has it all; a file that cannot carry it is as good. */
-	if (m.len == sizeof(m.p))
-		lremovexattr(path, OWN_XATTR);	/* half a vector is worse than none */
-	else if (lsetxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
-		log_debug("%s: cannot set %s: %s", name, OWN_XATTR, strerror(errno));
-}
-
-void
-disk_mark_dir(struct replica *r, struct disk_dir *dd)
-{
-	struct mark m = { .p = { 2 }, .len = 1 }, old = { .len = 0 };
-	char path[300];
-	ssize_t n;
-	int fd = disk_fd(&r->disk, dd);
-
-	/* What it says is still needed then. */
-	if (fd < 0 || r->rebuilding)
-		return;
-	mark_fixed(&m, dd->ino);
-	mark_varint(&m, dd->ids_len);
-	for (size_t i = 0; i < dd->ids_len && m.len + 16 < sizeof(m.p); i++) {
-		memcpy(m.p + m.len, dd->ids[i]->id.b, 16);
-		m.len += 16;
-	}
-	if (dd->ids_len)
-		mark_vv(&m, &dd->ids[0]->val.ctx);
-	proc_path(fd, "", path, sizeof(path));
-	n = getxattr(path, OWN_XATTR, old.p, sizeof(old.p));
-	if (n == (ssize_t)m.len && memcmp(old.p, m.p, m.len) == 0)
-		return;
-	if (m.len == sizeof(m.p))
-		removexattr(path, OWN_XATTR);
-	else if (setxattr(path, OWN_XATTR, m.p, m.len, 0) < 0)
-		log_debug("%s: cannot set %s: %s", dd->name, OWN_XATTR, strerror(errno));
-}
-
-/* ---- reading it back ---- */
-
-struct reader {
-	const uint8_t *p, *end;
-	bool bad;
-};
-
-static uint64_t
-read_fixed(struct reader *q)
-{
-	uint64_t n = 0;
-
-	if (q->end - q->p < 8) {
-		q->bad = true;
-		return 0;
-	}
-	for (int i = 0; i < 8; i++)
-		n |= (uint64_t)*q->p++ << (8 * i);
-	return n;
-}
-
-static uint64_t
-read_varint(struct reader *q)
-{
-	uint64_t n = 0;
-
-	for (int i = 0; i < 64 && q->p < q->end; i += 7) {
-		uint8_t b = *q->p++;
-
-		n |= (uint64_t)(b & 0x7f) << i;
-		if (!(b & 0x80))
-			return n;
-	}
-	q->bad = true;
-	return 0;
-}
-
-int
-disk_mark_read(int dirfd, const char *name, const struct stat *st, struct disk_mark *out)
-{
-	uint8_t bytes[512];
-	char path[300];
-	struct reader q;
-	uint64_t stamp, entries;
-	ssize_t n;
-
-	proc_path(dirfd, name, path, sizeof(path));
-	n = lgetxattr(path, OWN_XATTR, bytes, sizeof(bytes));
-	if (n <= 0)
-		return n < 0 && errno != ENODATA ? -ESTALE : -ENODATA;
-	q = (struct reader){ bytes + 1, bytes + n, bytes[0] != 1 };
-	*out = (struct disk_mark){ .key = read_fixed(&q) };
-	stamp = read_fixed(&q);
-	out->dot.id = read_fixed(&q);
-	out->dot.n = read_varint(&q);
-	entries = read_varint(&q);
-	for (uint64_t i = 0; i < entries && !q.bad; i++) {
-		struct dot d = { .id = read_fixed(&q) };
-
-		d.n = read_varint(&q);
-		if (d.id && d.n <= INT64_MAX)
-			vv_raise(&out->ctx, d);
-	}
-	if (!q.bad && stamp == stamp_hash(st) && out->dot.id && out->dot.n && vv_covers(&out->ctx, out->dot))
-		return 0;
-	vv_fini(&out->ctx);
-	return -ESTALE;
-}
-
-size_t
-disk_mark_dirs(struct replica *r, struct disk_dir *dd, struct identity *out, size_t max)
-{
-	uint8_t bytes[512];
-	char path[300];
-	struct reader q;
-	uint64_t len;
-	size_t n = 0;
-	ssize_t got;
-	int fd = disk_fd(&r->disk, dd);
-
-	if (fd < 0)
-		return 0;
-	proc_path(fd, "", path, sizeof(path));
-	got = getxattr(path, OWN_XATTR, bytes, sizeof(bytes));
-	if (got <= 0)
-		return 0;
-	q = (struct reader){ bytes + 1, bytes + got, bytes[0] != 2 };
-	if (read_fixed(&q) != dd->ino)
-		return 0;
-	for (len = read_varint(&q); n < len && n < max && !q.bad && q.end - q.p >= 16; n++, q.p += 16)
-		memcpy(out[n].b, q.p, 16);
-	return q.bad ? 0 : n;
 }

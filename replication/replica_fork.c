@@ -78,19 +78,8 @@ close_links(struct replica *r, const char *why)
 static void
 mark_files(struct replica *r, struct reg *reg)
 {
-	struct disk_dir *dd = disk_of(reg->dir);
-	int fd = dd ? disk_fd(&r->disk, dd) : -1;
-
-	for (uint32_t i = 0; i < reg->files_len && fd >= 0; i++) {
-		const struct reg_file *f = &reg->files[i];
-		struct stat st;
-
-		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != f->stamp.ino)
-			continue;
-		for (uint32_t k = 0; k < reg->shown.len; k++)
-			if (hash_compare(&reg->shown.v[k].hash, &f->hash) == 0)
-				disk_mark_file(r, fd, f->name, reg, reg->shown.v[k].dot, &st);
-	}
+	for (uint32_t i = 0; i < reg->files_len; i++)
+		marks_file(r, reg, reg->files[i].name);
 }
 
 struct renaming {
@@ -156,7 +145,7 @@ relabel(struct replica *r, const struct relabel *l, size_t n)
 	state_relabel(r->s, l, n);
 	for (struct dir *d = r->s->dirs; d; d = d->hh.next)
 		if (d->dirty && disk_of(d))
-			disk_mark_dir(r, disk_of(d));
+			marks_dir(r, disk_of(d));
 	doubt_hearsay(r, l, n);
 }
 

@@ -224,6 +224,8 @@ struct replica {
 	struct link *links;
 	struct control_conn *conns;
 	uint64_t next_round;
+	struct unmarked *unmarked;
+	size_t unmarked_len;
 	bool receiver_full;
 	int64_t retry_wants_ms;
 	struct netwatch net;
@@ -376,10 +378,17 @@ int		 disk_attrs_apply(struct replica *r, int dirfd, const char *name, const str
 /* Would that change anything? */
 bool		 disk_attrs_differ(struct replica *r, int dirfd, const char *name, const struct stat *st,
 		    const struct attrs *a);
-/* user.sibfs of a file or directory; best effort. */
-void		 disk_mark_file(struct replica *r, int dirfd, const char *name, const struct reg *reg, struct dot dot,
-		    const struct stat *st);
-void		 disk_mark_dir(struct replica *r, struct disk_dir *dd);
+
+/* ---- replica_marks.c: user.sibfs, best effort ---- */
+
+/* Is to be marked soon. */
+void		 marks_file(struct replica *r, const struct reg *reg, const char *name);
+void		 marks_dir(struct replica *r, const struct disk_dir *dd);
+
+bool		 marks_due(const struct replica *r);
+/* Marks what is due, a part of it; or all that waits.  Without the view lock. */
+void		 marks_turn(struct replica *r, bool all);
+void		 marks_free(struct replica *r);
 
 /*
  * What user.sibfs says of a file that is as it was when it was set: the dot that

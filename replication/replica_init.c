@@ -169,7 +169,8 @@ replica_init(const char *path, const char *node, const char *set,
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	ignore_load(r);
 	local_reconcile(r, r->disk.root, progress, arg);
-	disk_mark_dir(r, r->disk.root);
+	marks_dir(r, r->disk.root);
+	marks_turn(r, true);
 	if ((rc = replica_commit(r)) < 0) {
 		open_say(why, size, rc, "%s: the index cannot be written: %s", r->path, strerror(-rc));
 		goto undo;

@@ -86,18 +86,13 @@ local_forget_file(struct replica *r, const struct seen *q, const char *name)
 }
 
 void
-local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st,
-    int dirfd)
+local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st)
 {
 	struct file_stamp stamp = local_stamp_of(st);
 
 	reg_file_set(reg, name, h, &stamp);
 	state_reg_noted(r->s, reg);
-	for (uint32_t i = reg->shown.len; i-- > 0;)
-		if (hash_compare(&reg->shown.v[i].hash, h) == 0) {
-			disk_mark_file(r, dirfd, name, reg, reg->shown.v[i].dot, st);
-			break;
-		}
+	marks_file(r, reg, name);
 }
 
 /* ---- reading a file ---- */
@@ -301,7 +296,7 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bo
 		goto out;
 	}
 	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
-		local_note_file(r, owner, name, &file.hash, &st, fd);
+		local_note_file(r, owner, name, &file.hash, &st);
 		attrs_fini(&file.attrs);
 		goto out;
 	}
@@ -310,7 +305,7 @@ write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bo
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
 	} else {
 		local_forget_file(r, &q, name);
-		local_note_file(r, reg, name, &file.hash, &st, fd);
+		local_note_file(r, reg, name, &file.hash, &st);
 	}
 	attrs_fini(&file.attrs);
 out:
@@ -343,7 +338,7 @@ local_seal_new(struct replica *r, struct disk_dir *dd, const char *name)
 	if (fd < 0 || !dd->ids_len || ignore_at(r, dd, name, false) ||
 	    local_read_file(r, fd, name, &st, NULL, &file) < 0)
 		return;
-	local_note_file(r, local_found(r->s, dd->ids[0], name, &file), name, &file.hash, &st, fd);
+	local_note_file(r, local_found(r->s, dd->ids[0], name, &file), name, &file.hash, &st);
 	attrs_fini(&file.attrs);
 }
 
@@ -393,7 +388,7 @@ rename_file(struct replica *r, const struct event *e, struct disk_dir *from, str
 	if (rc == 0) {
 		local_forget_file(r, &a, e->name);
 		local_forget_file(r, &b, e->name2);
-		local_note_file(r, reg, e->name2, &h, &st, fd);
+		local_note_file(r, reg, e->name2, &h, &st);
 	} else {
 		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
 	}
@@ -484,7 +479,7 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 				attrs_set(&d->val.attrs, a.c[i].key, a.c[i].value, a.c[i].len, state_stamp(r->s));
 		attrs_fini(&a);
 	}
-	disk_mark_dir(r, dd);
+	marks_dir(r, dd);
 }
 
 /* It stands nowhere on disk any more, whatever the state says. */
@@ -582,7 +577,7 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 			state_touch_dir(r->s, dd->ids[i]);
 		return;
 	}
-	disk_mark_dir(r, dd);
+	marks_dir(r, dd);
 }
 
 /*

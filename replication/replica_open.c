@@ -214,6 +214,7 @@ replica_close(struct replica *r)
 	open_close_fd(&r->quit_conn_fd);	/* who asked us to quit sees that the lock is free */
 	pthread_rwlock_destroy(&r->view_lock);
 	pthread_mutex_destroy(&r->queue_lock);
+	marks_free(r);
 	free(r->mountpoint);
 	free(r->path);
 	free(r);
@@ -445,7 +446,7 @@ load(struct replica *r, char *why, size_t size)
 		return open_say(why, size, rc, "%s: it cannot be marked as opened: %s", r->path, strerror(-rc));
 	if (r->restored) {
 		for (struct disk_dir *dd = r->disk.dirs; dd; dd = dd->hh.next)
-			disk_mark_dir(r, dd);
+			marks_dir(r, dd);
 		fork_self(r, place_text(verdict));
 	}
 	return 0;

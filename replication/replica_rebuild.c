@@ -88,7 +88,7 @@ rebuild_file(struct replica *r, struct disk_dir *dd, int fd, const char *name, c
 	vv_join(&r->s->seen, &m.ctx);
 	state_saw(r->s, v.hlc);
 	state_reg_changed(r->s, reg);
-	local_note_file(r, reg, name, &file->hash, st, fd);
+	local_note_file(r, reg, name, &file->hash, st);
 	r->rebuilt++;
 	vv_fini(&m.ctx);
 	free(base);
@@ -151,7 +151,7 @@ look_at_all(struct replica *r, struct rebuilt *out)
 	local_reconcile(r, r->disk.root, count_files, out);
 	r->rebuilding = false;
 	for (struct disk_dir *dd = r->disk.dirs; dd; dd = dd->hh.next)
-		disk_mark_dir(r, dd);
+		marks_dir(r, dd);
 	out->marked = r->rebuilt;
 }
 

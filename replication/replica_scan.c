@@ -83,15 +83,15 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	reg = state_reg(s, dd->ids[0], name, false);
 	if (q.e && hash_compare(&q.e->hash, &file.hash) == 0) {
 		local_forget_file(w->r, &q, name);
-		local_note_file(w->r, q.e->leader_reg, name, &file.hash, &now, fd);
+		local_note_file(w->r, q.e->leader_reg, name, &file.hash, &now);
 	} else if (reg && reg->pending && reg->pending->len == 1 &&
 	    hash_compare(&reg->pending->v[0].hash, &file.hash) == 0) {
 		/* It was put in place, and the index did not hear of it any more. */
 		state_reg_show(s, reg);
-		local_note_file(w->r, reg, name, &file.hash, &now, fd);
+		local_note_file(w->r, reg, name, &file.hash, &now);
 	} else if ((reg = view_cut_short(w->r, dd, name, &q, &file.hash))) {
 		local_forget_file(w->r, &q, name);
-		local_note_file(w->r, reg, name, &file.hash, &now, fd);
+		local_note_file(w->r, reg, name, &file.hash, &now);
 		state_touch_reg(s, reg);
 	} else if (w->r->rebuilding && rebuild_file(w->r, dd, fd, name, &now, &file)) {
 		/* It is what its mark says. */
@@ -107,7 +107,7 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		}
 		if (local_write(s, dd->ids[0], name, &file, &reg) == 0) {
 			local_forget_file(w->r, &q, name);
-			local_note_file(w->r, reg, name, &file.hash, &now, fd);
+			local_note_file(w->r, reg, name, &file.hash, &now);
 		}
 		s->now = real;
 		state_saw(s, hlc);

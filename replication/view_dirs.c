@@ -544,7 +544,7 @@ place_dirs(struct view *v)
 			continue;
 		}
 		apply_dir_attrs(v, p->dd, &p->f);
-		disk_mark_dir(v->r, p->dd);
+		marks_dir(v->r, p->dd);
 	}
 }
 

@@ -114,15 +114,14 @@ leader_of(const struct shown *e)
 }
 
 static void
-record(struct view *v, struct shown *e, const struct stat *st, int fd)
+record(struct view *v, struct shown *e, const struct stat *st)
 {
 	struct file_stamp stamp = { st->st_ino, (uint64_t)st->st_size,
 		st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec };
 
 	reg_file_set(e->leader_reg, e->name, &e->hash, &stamp);
 	state_reg_noted(v->r->s, e->leader_reg);
-	if (leader_of(e))
-		disk_mark_file(v->r, fd, e->name, e->leader_reg, e->leader, st);
+	marks_file(v->r, e->leader_reg, e->name);
 }
 
 /* Puts the file `temp` of directory `from` under a name where another may stand. */
@@ -222,7 +221,7 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 	else
 		v->r->unsynced = true;
 	view_tell_moved(v->r, st.st_ino, 0, NULL, dd->ino, e->name);
-	record(v, e, &st, fd);
+	record(v, e, &st);
 	/* What is being written there is told when it is closed, if it changed. */
 	if (written)
 		reg_file_find(e->leader_reg, e->name)->stamp = p->lifted->stamp;

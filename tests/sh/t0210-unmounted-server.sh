@@ -13,7 +13,7 @@ within 20 "a file arrives in the store" 'has server/store/hello hello'
 mkdir $l/d
 echo deep >$l/d/deep
 within 5 "so does a directory" 'has server/store/d/deep deep'
-ok "it carries its version vector" getfattr -n user.sibfs server/store/hello
+within 5 "it carries its version vector" "getfattr -n user.sibfs server/store/hello"
 chmod 640 $l/hello
 within 5 "a mode" '[ "$(stat -c %a server/store/hello)" = 640 ]'
 mv $l/d $l/e

@@ -8,7 +8,14 @@ cluster_start
 # dots NODE...: each dot in the stores' own marks, with its content, once.
 dots() {
 	python3 - "$@" <<'END'
-import hashlib, os, sys
+import hashlib, os, sys, time
+def wait_for_mark(path):
+    for _ in range(100):
+        try:
+            return os.getxattr(path, "user.sibfs")
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(path + " has no mark")
 seen = set()
 for n in sys.argv[1:]:
     for top, dirs, files in os.walk(n + "/store/"):
@@ -16,7 +23,7 @@ for n in sys.argv[1:]:
             dirs.remove(".sibfs")
         for f in files:
             path = os.path.join(top, f)
-            mark = os.getxattr(path, "user.sibfs")
+            mark = wait_for_mark(path)
             number = mark[25:25 + next(i for i, b in enumerate(mark[25:]) if b < 128) + 1]
             seen.add((mark[17:25].hex() + ":" + number.hex(), hashlib.sha256(open(path, "rb").read()).hexdigest()))
 print(*sorted(" ".join(x) for x in seen), sep="\n")
