@@ -655,6 +655,8 @@ link_tick(struct link *l, int64_t now_ms)
 	}
 	keep_to_limit(l, now_ms);
 	link_tell_members(l, now_ms);
+	if (l->lacks_at_ms)
+		link_pump(l);
 	if (l->greeted && now_ms - l->pinged_ms > PING_MS)
 		ping(l, now_ms);
 }

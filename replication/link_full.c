@@ -15,6 +15,7 @@
 #include "replication/link_impl.h"
 
 #define ROWS_AT_ONCE 1000
+#define LACKS_MS 5000
 
 /* ---- sending ---- */
 
@@ -26,18 +27,35 @@ link_peer_has(const struct link *l)
 	return (struct has){ l->full_round ? &nothing : &l->know, &l->forgot };
 }
 
-void
+/* Its word may be on its way, if it had all that was forgotten so far. */
+static bool
+may_be_told_soon(struct link *l)
+{
+	int64_t now = replica_now_ms();
+
+	if (!l->lacks_at_ms)
+		l->lacks_at_ms = now;
+	return l->had_all && now - l->lacks_at_ms < LACKS_MS;
+}
+
+bool
 link_check_full(struct link *l)
 {
 	/* What it told on this link counts, not what others heard of it: it may have
 	 * been restored from a backup since. */
 	vv_join(&l->given, &l->know);
-	if (l->full_round || l->closing || vv_dominates(&l->given, &l->r->s->forgot))
-		return;
+	if (l->full_round || vv_dominates(&l->given, &l->r->s->forgot)) {
+		l->had_all = true;
+		l->lacks_at_ms = 0;
+		return true;
+	}
+	if (may_be_told_soon(l))
+		return false;
+	l->lacks_at_ms = 0;
 	if (!l->takes_full) {
 		link_send_bye(l, OLD_PEER);
 		link_close(l, "refused", OLD_PEER);
-		return;
+		return false;
 	}
 	if (l->know.len)
 		log_info("%s was away while deletions were forgotten: it is sent all there is", l->peer->name);
@@ -46,6 +64,7 @@ link_check_full(struct link *l)
 	l->sent_seq = 0;
 	l->window = 0;
 	exchange_forget_told(&l->told);
+	return true;
 }
 
 /* ---- receiving ---- */

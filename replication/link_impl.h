@@ -112,6 +112,8 @@ struct link {
 	struct vv know;			/* theirs, as far as we know */
 	struct told *told;
 	bool takes_full;		/* it understands rounds in full */
+	bool had_all;			/* that we forgot, when we looked before */
+	int64_t lacks_at_ms;		/* since then it seems not to; 0: it does */
 	bool full_round;		/* all we have is being sent, whatever they know */
 	struct vv marked;		/* our knowledge, as of the last watermark */
 	struct vv given;		/* what they know, or was covered by a round in full */
@@ -196,8 +198,9 @@ void		 link_heard(struct link *l, const struct vv *know);
 
 /* What goes before what is sent. */
 struct has	 link_peer_has(const struct link *l);
-/* Begins a round in full if the peer lacks events on what we forgot. */
-void		 link_check_full(struct link *l);
+/* Begins a round in full if the peer lacks events on what we forgot.  False:
+ * nothing may be sent now. */
+bool		 link_check_full(struct link *l);
 void		 link_note_full(struct link *l, const Sibfs__Wire__Batch *m);
 /* All came: what did not, and `know` covers, was removed. */
 int		 link_take_full(struct link *l, const struct vv *know);

@@ -273,7 +273,8 @@ link_pump_changes(struct link *l)
 		return;
 	if (replica_commit(l->r) < 0)
 		return;
-	link_check_full(l);
+	if (!link_check_full(l))
+		return;
 	while (l->out.len <= l->out_high && !l->closing && start_window(l))
 		send_stretch(l);
 	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
