@@ -294,6 +294,7 @@ make_shown(struct state *s, const struct members *ms, const struct hash *key, co
 	out->hash = leader->v->hash;
 	out->size = leader->v->size;
 	out->hlc = (free_one ? free_one : leader)->v->hlc;
+	out->rank = (free_one ? free_one : leader)->v->dot;
 	out->main = free_one != NULL;
 	out->pinned = pin != NULL;
 	out->label = obstack_copy0(o, label, (int)strlen(label));
@@ -334,7 +335,7 @@ compare_shown(const struct shown *a, const struct shown *b)
 {
 	if (a->hlc != b->hlc)
 		return a->hlc < b->hlc ? -1 : 1;
-	return dot_compare(a->leader, b->leader);
+	return dot_compare(a->rank, b->rank);
 }
 
 /* Pinned ones take their names first, then oldest first. */

@@ -45,7 +45,8 @@ struct shown {
 	uint8_t kind;
 	struct hash hash;
 	uint64_t size;
-	uint64_t hlc;
+	uint64_t hlc;		/* these two order files for display: those of the */
+	struct dot rank;	/* newest version that competes for the main name, if any */
 	struct attrs attrs;	/* joined over the group; on the heap: group_fini */
 	struct ref *refs;	/* every live version it stands for, by register */
 	size_t refs_len;

@@ -6,6 +6,7 @@
 #include "tests/lib/endpoint.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,9 @@ struct endpoint {
 
 	/* Sending. */
 	bool subscribed;
-	struct vv know;			/* theirs, as far as we know */
+	struct vv know, forgot;		/* theirs, as far as we know */
+	bool full;			/* all we have is being sent, whatever they know */
+	struct vv given;		/* what they said, and were told to the end */
 	struct vv claimed;		/* what our last watermark said */
 	uint64_t sent_seq, window;	/* window 0: none under way */
 	size_t next;			/* in the feed */
@@ -30,11 +33,19 @@ struct endpoint {
 	bool news;			/* something was sent since the last watermark */
 	struct told *told;
 
+	/* Receiving: what came of a round in full. */
+	struct came *came;
+
 	/* Offers. */
 	struct offer *offered;
 	size_t offered_len;
 	bool offer_out;			/* ours waits for an answer */
 	Sibfs__Wire__Frame *offer_in;	/* theirs waits for ours to be answered */
+};
+
+struct came {
+	UT_hash_handle hh;
+	char *key;		/* identity in hex, and the name of a register */
 };
 
 #define FRAME(f, kind, m)								\
@@ -64,6 +75,18 @@ forget_offers(struct endpoint *e)
 	e->offered = NULL;
 }
 
+static void
+forget_came(struct endpoint *e)
+{
+	struct came *c, *tmp;
+
+	HASH_ITER(hh, e->came, c, tmp) {
+		HASH_DEL(e->came, c);
+		free(c->key);
+		free(c);
+	}
+}
+
 void
 endpoint_free(struct endpoint *e)
 {
@@ -73,7 +96,10 @@ endpoint_free(struct endpoint *e)
 	exchange_forget_told(&e->told);
 	if (e->offer_in)
 		sibfs__wire__frame__free_unpacked(e->offer_in, NULL);
+	forget_came(e);
 	vv_fini(&e->know);
+	vv_fini(&e->forgot);
+	vv_fini(&e->given);
 	vv_fini(&e->claimed);
 	free(e);
 }
@@ -121,8 +147,10 @@ endpoint_ask(struct endpoint *e, uint64_t since)
 	f.subscribe = &m;
 	m.since = since;
 	wire_dots(&e->s->know, &m.know, &m.n_know);
+	wire_dots(&e->s->forgot, &m.forgot, &m.n_forgot);
 	send_frame(e, &f);
 	free_dots(m.know, m.n_know);
+	free_dots(m.forgot, m.n_forgot);
 }
 
 /* ---- offers ---- */
@@ -159,13 +187,12 @@ send_offer(struct endpoint *e)
 	return true;
 }
 
-/* Nothing is forgotten here. */
 static struct has
 peer_has(const struct endpoint *e)
 {
 	static const struct vv nothing;
 
-	return (struct has){ &e->know, &nothing };
+	return (struct has){ e->full ? &nothing : &e->know, &e->forgot };
 }
 
 static void
@@ -267,6 +294,7 @@ send_batch(struct endpoint *e, struct batch *b)
 	m.n_dirs = b->dirs.len;
 	m.regs = b->regs;
 	m.n_regs = b->regs_len;
+	m.full = e->full;
 	e->io.durable(e->io.ctx);
 	e->tally.batches++;
 	e->tally.dirs += m.n_dirs;
@@ -287,11 +315,11 @@ add_change(struct endpoint *e, struct batch *b, const struct change *c)
 	struct dir *d = state_dir_num(e->s, c->num);
 	struct reg *r = d && c->name ? state_reg(e->s, d, c->name, false) : NULL;
 
-	if (d && !c->name && d->seq == c->seq && dir_is_live(d) != e->removals && d->from != e->peer &&
-	    !vv_dominates(&e->know, &d->val.ctx))
+	if (d && !c->name && d->seq == c->seq && dir_is_live(d) != e->removals &&
+	    (e->full || (d->from != e->peer && !vv_dominates(&e->know, &d->val.ctx))))
 		exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	if (!r || r->seq != c->seq || (reg_known(r)->len == 0) != e->removals ||
-	    r->from == e->peer || vv_dominates(&e->know, &reg_known(r)->ctx))
+	    (!e->full && (r->from == e->peer || vv_dominates(&e->know, &reg_known(r)->ctx))))
 		return;
 	exchange_add_dir(e->s, &e->told, peer_has(e), &b->dirs, d);
 	b->regs = mem_resize(b->regs, b->regs_len + 1, sizeof(*b->regs));
@@ -338,12 +366,31 @@ send_watermark(struct endpoint *e)
 
 	f.watermark = &m;
 	m.seq = e->sent_seq;
+	m.full = e->full;
 	wire_dots(&e->s->know, &m.know, &m.n_know);
+	wire_dots(&e->s->forgot, &m.forgot, &m.n_forgot);
 	e->tally.watermarks++;
 	send_frame(e, &f);
 	free_dots(m.know, m.n_know);
+	free_dots(m.forgot, m.n_forgot);
+	e->full = false;
+	/* They will know all of that, or be gone. */
+	vv_join(&e->given, &e->s->know);
 	vv_join(&e->claimed, &e->s->know);
 	e->news = false;
+}
+
+/* Who lacks events on what we forgot is sent all there is. */
+static void
+check_full(struct endpoint *e)
+{
+	vv_join(&e->given, &e->know);
+	if (e->full || vv_dominates(&e->given, &e->s->forgot))
+		return;
+	e->full = e->news = true;
+	e->sent_seq = 0;
+	e->window = 0;
+	exchange_forget_told(&e->told);
 }
 
 bool
@@ -356,6 +403,7 @@ endpoint_pump(struct endpoint *e)
 	if (e->sent_seq < e->s->seq && send_offer(e))
 		return true;
 	e->io.durable(e->io.ctx);
+	check_full(e);
 	while (e->window || e->sent_seq < e->s->seq) {
 		if (!e->window) {
 			e->window = e->s->seq;
@@ -385,11 +433,78 @@ hear_subscribe(struct endpoint *e, const Sibfs__Wire__Subscribe *m)
 		return rc;
 	vv_join(&e->know, &know);
 	vv_fini(&know);
+	if ((rc = wire_get_dots(m->forgot, m->n_forgot, &know)) < 0)
+		return rc;
+	vv_join(&e->forgot, &know);
+	vv_fini(&know);
 	e->sent_seq = m->since;
 	e->window = 0;
 	exchange_forget_told(&e->told);
 	e->subscribed = true;
 	return 0;
+}
+
+static char *
+came_key(const uint8_t *id, const void *name, size_t len)
+{
+	char hex[33], *text = mem_alloc(len + 1), *key;
+
+	for (int i = 0; i < 16; i++)
+		snprintf(hex + 2 * i, 3, "%02x", id[i]);
+	if (len)
+		memcpy(text, name, len);
+	key = mem_printf("%s/%s", hex, text);
+	free(text);
+	return key;
+}
+
+/* Of a round in full. */
+static void
+note_came(struct endpoint *e, const ProtobufCBinaryData *id, const void *name, size_t len)
+{
+	struct came *c, *old;
+
+	if (id->len != 16)
+		return;
+	c = mem_alloc(sizeof(*c));
+	c->key = came_key(id->data, name, len);
+	HASH_FIND_STR(e->came, c->key, old);
+	if (old) {
+		free(c->key);
+		free(c);
+		return;
+	}
+	HASH_ADD_KEYPTR(hh, e->came, c->key, strlen(c->key), c);
+}
+
+static bool
+has_come(struct endpoint *e, const struct dir *d, const char *name)
+{
+	char *key = came_key(d->id.b, name, strlen(name));
+	struct came *c;
+
+	HASH_FIND_STR(e->came, key, c);
+	free(key);
+	return c;
+}
+
+/* What did not come in a round in full, and they know of, was removed. */
+static void
+take_absence(struct endpoint *e, const struct vv *know)
+{
+	struct reg *r, *rtmp;
+	struct dir *d, *dtmp;
+	bool news;
+
+	HASH_ITER(hh, e->s->regs, r, rtmp)
+		if (r->dir->told == DIR_TOLD && !has_come(e, r->dir, reg_name(r))) {
+			take_absent_reg(e->s, r->dir, reg_name(r), know, &news);
+			e->io.took(e->io.ctx, r);
+		}
+	HASH_ITER(hh, e->s->dirs, d, dtmp)
+		if (d != e->s->root && !has_come(e, d, ""))
+			take_absent_dir(e->s, d, know);
+	forget_came(e);
 }
 
 static int
@@ -404,6 +519,10 @@ hear_batch(struct endpoint *e, const Sibfs__Wire__Batch *m)
 	/* They have what they know, though we may not have all of it yet. */
 	vv_join(&e->know, &know);
 	rc = exchange_take_dirs(e->s, m->dirs, m->n_dirs, e->peer, &know, &news);
+	for (size_t i = 0; i < m->n_dirs && m->full; i++)
+		note_came(e, &m->dirs[i]->id, NULL, 0);
+	for (size_t i = 0; i < m->n_regs && m->full; i++)
+		note_came(e, &m->regs[i]->dir, m->regs[i]->name.data, m->regs[i]->name.len);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++) {
 		struct reg *r;
 
@@ -418,14 +537,23 @@ hear_batch(struct endpoint *e, const Sibfs__Wire__Batch *m)
 static int
 hear_watermark(struct endpoint *e, const Sibfs__Wire__Watermark *m)
 {
-	struct vv know = { 0 };
+	struct vv know = { 0 }, forgot = { 0 };
 	int rc = wire_get_dots(m->know, m->n_know, &know);
 
-	if (rc < 0)
+	if (rc == 0)
+		rc = wire_get_dots(m->forgot, m->n_forgot, &forgot);
+	if (rc < 0) {
+		vv_fini(&know);
 		return rc;
+	}
+	if (m->full)
+		take_absence(e, &know);
 	vv_join(&e->s->know, &know);
 	vv_join(&e->know, &know);
+	vv_join(&e->s->forgot, &forgot);
+	vv_join(&e->forgot, &forgot);
 	vv_fini(&know);
+	vv_fini(&forgot);
 	e->io.caught_up(e->io.ctx, m->seq);
 	return 0;
 }

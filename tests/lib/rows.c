@@ -41,7 +41,7 @@ struct rows {
 	struct dir_row *dirs;
 	struct cursor *cursors;
 	uint64_t counter, hlc, seq, next_num;
-	struct vv know;
+	struct vv know, forgot;
 	size_t longest;
 };
 
@@ -203,6 +203,8 @@ rows_commit(struct rows *x, struct state *s, struct feed *feed)
 	x->next_num = s->next_num;
 	vv_fini(&x->know);
 	x->know = vv_copy(&s->know);
+	vv_fini(&x->forgot);
+	x->forgot = vv_copy(&s->forgot);
 }
 
 static void
@@ -266,6 +268,7 @@ rows_restore(const struct rows *x, uint64_t self, const struct state_io *io, str
 	if (x->next_num)
 		s->next_num = x->next_num;
 	s->know = vv_copy(&x->know);
+	s->forgot = vv_copy(&x->forgot);
 	state_rebuild(s);
 	return s;
 }
@@ -293,6 +296,49 @@ rows_cursor(const struct rows *x, uint64_t peer)
 	return c ? c->seq : 0;
 }
 
+static void
+reg_row_free(struct reg_row *r)
+{
+	free(r->key);
+	free(r->data);
+	free(r);
+}
+
+static void
+dir_row_free(struct dir_row *d)
+{
+	free(d->birth.name);
+	dirval_fini(&d->val);
+	free(d);
+}
+
+void
+rows_forget(struct rows *x, struct state *s)
+{
+	struct reg_row *r, *rtmp;
+	struct dir_row *d, *dtmp;
+	struct reg *still;
+
+	HASH_ITER(hh, x->regs, r, rtmp) {
+		HASH_FIND(hh, s->regs, r->key, r->key_len, still);
+		if (!still) {
+			HASH_DEL(x->regs, r);
+			reg_row_free(r);
+		}
+	}
+	HASH_ITER(hh, x->dirs, d, dtmp)
+		if (!state_dir_num(s, d->num)) {
+			HASH_DEL(x->dirs, d);
+			dir_row_free(d);
+		}
+}
+
+const struct vv *
+rows_know(const struct rows *x)
+{
+	return &x->know;
+}
+
 uint64_t
 rows_counter(const struct rows *x)
 {
@@ -316,20 +362,17 @@ rows_free(struct rows *x)
 		return;
 	HASH_ITER(hh, x->regs, r, rtmp) {
 		HASH_DEL(x->regs, r);
-		free(r->key);
-		free(r->data);
-		free(r);
+		reg_row_free(r);
 	}
 	HASH_ITER(hh, x->dirs, d, dtmp) {
 		HASH_DEL(x->dirs, d);
-		free(d->birth.name);
-		dirval_fini(&d->val);
-		free(d);
+		dir_row_free(d);
 	}
 	HASH_ITER(hh, x->cursors, c, ctmp) {
 		HASH_DEL(x->cursors, c);
 		free(c);
 	}
 	vv_fini(&x->know);
+	vv_fini(&x->forgot);
 	free(x);
 }

@@ -38,6 +38,11 @@ struct state	*rows_restore(const struct rows *x, uint64_t self, const struct sta
 void		 rows_set_cursor(struct rows *x, uint64_t peer, uint64_t seq);
 uint64_t	 rows_cursor(const struct rows *x, uint64_t peer);
 
+/* Drops the rows of what the state has forgotten. */
+void		 rows_forget(struct rows *x, struct state *s);
+
+/* The knowledge as committed, until the next commit. */
+const struct vv	*rows_know(const struct rows *x);
 uint64_t	 rows_counter(const struct rows *x);
 
 /* The longest row ever written, in bytes. */

@@ -33,6 +33,7 @@ choose_begin(struct chooser *c, struct history *h, uint64_t seed)
 	c->nested = 20 + (unsigned)random_below(60);
 	c->rounds = random_chance(40);
 	c->lateness = random_chance(30);
+	c->retires = random_chance(30);
 }
 
 static char *
@@ -164,7 +165,8 @@ choose_fault(struct chooser *c, struct world *w)
 		t.n = (int64_t)random_below(4);
 		break;
 	case 9:
-		t.kind = STEP_COPY;
+		t.kind = random_chance(30) ? STEP_COPY : STEP_FORGET;
+		t.n = c->retires && random_chance(30) ? (int64_t)t.other : -1;
 		break;
 	default:
 		t.kind = w->node[t.who].up ? STEP_STOP : STEP_START;

@@ -14,6 +14,7 @@ struct chooser {
 	unsigned nested;		/* percent of the names are in directories */
 	bool rounds;			/* exchanges are whole rounds, mostly */
 	bool lateness;			/* some replicas stay away for long */
+	bool retires;			/* deletions are forgotten without some members */
 	unsigned serial;
 };
 

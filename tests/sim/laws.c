@@ -278,7 +278,7 @@ check_knowledge(struct world *w, unsigned i)
 		struct dir *d;
 		struct reg *r;
 
-		if (!vv_covers(&s->know, e->dot))
+		if (!vv_covers(&s->know, e->dot) || vv_covers(&s->forgot, e->dot))
 			continue;
 		d = state_dir(s, ledger_where(w, e));
 		r = d && e->name ? state_reg(s, d, e->name, false) : NULL;
@@ -333,6 +333,20 @@ laws_check(struct world *w, unsigned i, bool deep)
 
 /* ---- after everything was exchanged ---- */
 
+/* What was forgotten here and not there, or was and is back, differs in that. */
+static bool
+same_value(const struct world *w, const struct regval *a, const struct regval *b)
+{
+	if (!w->forgot)
+		return b && regval_equal(a, b);
+	if (a->len != (b ? b->len : 0))
+		return false;
+	for (uint32_t i = 0; i < a->len; i++)
+		if (!dot_equal(a->v[i].dot, b->v[i].dot))
+			return false;
+	return true;
+}
+
 static void
 check_same_registers(struct world *w, unsigned i, struct state *a, struct state *b)
 {
@@ -340,10 +354,28 @@ check_same_registers(struct world *w, unsigned i, struct state *a, struct state 
 		struct dir *d = state_dir(b, &r->dir->id);
 		struct reg *x = d ? state_reg(b, d, reg_name(r), false) : NULL;
 
-		if (!x || !regval_equal(reg_known(r), reg_known(x)))
+		if (!same_value(w, reg_known(r), x ? reg_known(x) : NULL))
 			world_fail(w, "equal: %s and %s hold other versions of %s", step_node_name(0), step_node_name(i),
 			    reg_name(r));
 	}
+}
+
+static bool
+same_dir(const struct world *w, const struct dirval *a, const struct dirval *b)
+{
+	struct dirval x, y;
+	bool same;
+
+	if (!w->forgot)
+		return dirval_equal(a, b);
+	dirval_copy(&x, a);
+	dirval_copy(&y, b);
+	vv_join(&x.ctx, &b->ctx);
+	vv_join(&y.ctx, &a->ctx);
+	same = dirval_equal(&x, &y);
+	dirval_fini(&x);
+	dirval_fini(&y);
+	return same;
 }
 
 static void
@@ -352,7 +384,9 @@ check_same_dirs(struct world *w, unsigned i, struct state *a, struct state *b)
 	for (struct dir *d = a->dirs; d; d = d->hh.next) {
 		struct dir *x = state_dir(b, &d->id);
 
-		if (d != a->root && (!x || !dirval_equal(&d->val, &x->val)))
+		if (w->forgot && !dir_is_live(d) && (!x || !dir_is_live(x)))
+			continue;
+		if (d != a->root && (!x || !same_dir(w, &d->val, &x->val)))
 			world_fail(w, "equal: %s and %s hold another directory %s", step_node_name(0), step_node_name(i),
 			    called(d));
 	}

@@ -38,6 +38,7 @@ static const struct {
 	[STEP_CRASH] = { "crash", "r" },
 	[STEP_STOP] = { "stop", "r" },
 	[STEP_START] = { "start", "r" },
+	[STEP_FORGET] = { "forget", "rn" },
 	[STEP_CLOCK] = { "clock", "rn" },
 	[STEP_SLOW] = { "slow", "r" },
 	[STEP_SHOW] = { "show", "rn" },

@@ -37,6 +37,7 @@ enum step_kind {
 	STEP_CRASH,		/* crash R: what was not committed is lost */
 	STEP_STOP,		/* stop R: commits and is away, until */
 	STEP_START,		/* start R */
+	STEP_FORGET,		/* forget R N: deletions that all know of; without member N, if not -1 */
 	STEP_CLOCK,		/* clock R DELTA: it jumps */
 	STEP_SLOW,		/* slow R: contents wait there, until `show` */
 	STEP_SHOW,		/* show R N: the contents of so many registers arrive */

@@ -176,6 +176,7 @@ world_link(struct world *w, unsigned a, unsigned b)
 {
 	if (a == b || world_wire(w, a, b)->end || !w->node[a].up || !w->node[b].up)
 		return;
+	w->node[a].met = w->node[b].met = true;
 	wire_open(w, a, b);
 	wire_open(w, b, a);
 }
@@ -199,12 +200,18 @@ hear(struct world *w, struct wire *x, const struct message *m)
 		world_fail(w, "wire: %s refuses a message of %s", step_node_name(x->to), step_node_name(x->from));
 }
 
-/* Over a stream nothing comes twice; what is taken in may, and must not matter. */
+/* Over a stream nothing comes twice; what is taken in may, and must not matter,
+ * but for rounds in full, which end once. */
 static bool
 may_come_again(const struct message *m)
 {
-	return m->len && (m->p[0] == (SIBFS__WIRE__FRAME__WHAT_BATCH << 3 | 2) ||
-	    m->p[0] == (SIBFS__WIRE__FRAME__WHAT_WATERMARK << 3 | 2));
+	Sibfs__Wire__Frame *f = sibfs__wire__frame__unpack(NULL, m->len, m->p);
+	bool may = f && ((f->what_case == SIBFS__WIRE__FRAME__WHAT_BATCH && !f->batch->full) ||
+	    (f->what_case == SIBFS__WIRE__FRAME__WHAT_WATERMARK && !f->watermark->full));
+
+	if (f)
+		sibfs__wire__frame__free_unpacked(f, NULL);
+	return may;
 }
 
 static bool
@@ -219,7 +226,7 @@ deliver(struct world *w, unsigned from, unsigned to)
 	hear(w, x, m);
 	message_free(x->last);
 	x->last = NULL;
-	if (may_come_again(m))
+	if (w->ledger && may_come_again(m))
 		x->last = m;
 	else
 		message_free(m);
@@ -335,6 +342,25 @@ show(struct world *w, unsigned i, int64_t limit)
 		}
 }
 
+/* What all members have durably, as if it had been heard; a member that was
+ * retired does not count. */
+static void
+forget(struct world *w, unsigned i, int64_t retired)
+{
+	const struct vv *heard[NODES_MAX];
+	size_t n = 0;
+
+	world_commit(w, i);
+	for (unsigned j = 0; j < w->len; j++)
+		if (w->node[j].met && (j == i || j != (unsigned)retired))
+			heard[n++] = rows_know(w->node[j].rows);
+	if (n == 0 || !sim_collect(w->node[i].s, heard, n))
+		return;
+	w->forgot = true;
+	rows_forget(w->node[i].rows, w->node[i].s);
+	world_commit(w, i);
+}
+
 /* ---- what users do ---- */
 
 static int
@@ -448,6 +474,10 @@ do_step(struct world *w, const struct step *t)
 	case STEP_START:
 		n->up = true;
 		return false;
+	case STEP_FORGET:
+		if (n->up)
+			forget(w, t->who, t->n);
+		break;
 	case STEP_CLOCK:
 		n->clock += t->n;
 		return false;

@@ -40,6 +40,7 @@ struct node {
 	struct rows *rows;
 	struct feed feed;
 	bool up, slow;
+	bool met;			/* it was linked once: a member */
 	int64_t clock;
 };
 
@@ -52,6 +53,7 @@ struct world {
 	struct wire *wires;		/* from * len + to */
 	struct ledger *ledger;		/* NULL: no law is checked */
 	int64_t time;
+	bool forgot;			/* deletions were forgotten somewhere */
 	bool fleeting;			/* commits write nothing: for measuring */
 	bool careful;			/* all laws are looked at after each step */
 	uint64_t delivered;
