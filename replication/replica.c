@@ -114,8 +114,10 @@ write_dirty(struct replica *r)
 		rc = put_number(r->x, "seq", s->seq);
 	if (rc == 0)
 		rc = index_set_value(r->x, "know", s->know.e, s->know.len * sizeof(*s->know.e));
-	if (rc == 0)
+	/* Mostly there is nothing beyond what we know. */
+	if (rc == 0 && (s->seen.len || r->seen_saved))
 		rc = index_set_value(r->x, "seen", s->seen.e, s->seen.len * sizeof(*s->seen.e));
+	r->seen_saved = s->seen.len || rc < 0;
 	if (rc == 0 && s->lineage.dirty)
 		rc = write_lineage(r);
 	if (rc == 0 && r->forgot_changed)

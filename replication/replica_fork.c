@@ -68,10 +68,11 @@ fork_note(struct replica *r, const char *text)
 static void
 close_links(struct replica *r, const char *why)
 {
-	for (struct link *l = r->links; l; l = l->next) {
-		link_settle_taken(l);
+	/* None may send, under old names, what follows from settling another. */
+	for (struct link *l = r->links; l; l = l->next)
 		link_close(l, "connecting", why);
-	}
+	for (struct link *l = r->links; l; l = l->next)
+		link_settle_taken(l);
 }
 
 /* The attribute of each file names its dot. */

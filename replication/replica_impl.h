@@ -149,6 +149,7 @@ struct replica {
 		uint64_t start;		/* all up to here are of those before */
 	} epochs[PLACE_EPOCHS];		/* the last ones */
 	size_t epochs_len;
+	bool seen_saved;	/* the index has more of state.seen than nothing */
 	unsigned own_forks;	/* in our past, as far as was said */
 	uint64_t run;		/* random: tells this process from one that runs a copy */
 	bool as_root;

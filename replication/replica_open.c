@@ -416,6 +416,7 @@ load(struct replica *r, char *why, size_t size)
 	get_number(r->x, "block", &r->s->block);
 	get_vector(r->x, "know", &r->s->know);
 	get_vector(r->x, "seen", &r->s->seen);
+	r->seen_saved = true;
 	get_vector(r->x, "forgot", &r->s->forgot);
 	vv_join(&r->committed, &r->s->know);
 	vv_join(&r->durable, &r->s->know);

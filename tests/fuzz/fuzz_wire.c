@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "replication/exchange.h"
 #include "replication/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -97,6 +98,23 @@ directories(struct state *s, Sibfs__Wire__Directory *const *list, size_t n)
 	}
 }
 
+/* Twice, as it may come again; each block stands under one incarnation then. */
+static void
+lineage(struct state *s, const Sibfs__Wire__Lineage *m)
+{
+	struct meeting x;
+
+	for (int i = 0; i < 2; i++) {
+		exchange_take_lineage(s, m, &x);
+		must(i == 0 || x.changed_len == 0);
+		state_relabel(s, x.changed, x.changed_len);
+		exchange_end_meeting(&x);
+	}
+	for (const struct block *b = s->lineage.blocks; b; b = b->hh.next)
+		must(b->id != 0);
+	sibfs__wire__lineage__free_unpacked(exchange_lineage(s, &s->self, 1, 0), NULL);
+}
+
 static void
 frame(struct state *s, const Sibfs__Wire__Frame *f)
 {
@@ -109,6 +127,9 @@ frame(struct state *s, const Sibfs__Wire__Frame *f)
 		break;
 	case SIBFS__WIRE__FRAME__WHAT_ACK:
 		dots(f->ack->know, f->ack->n_know);
+		break;
+	case SIBFS__WIRE__FRAME__WHAT_LINEAGE:
+		lineage(s, f->lineage);
 		break;
 	case SIBFS__WIRE__FRAME__WHAT_ANSWER:
 		directories(s, f->answer->above, f->answer->n_above);
