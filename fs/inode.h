@@ -67,6 +67,7 @@ struct inode {
 	struct sight seen;		/* as it was when last looked at */
 	bool watched;
 	bool mapped;			/* closed, but mapped writable still: counts as a writer */
+	atomic_bool looked;		/* compared with its mark, or of our own making */
 	atomic_bool cached;		/* the kernel may believe its attributes */
 	uint32_t writer_opens;		/* how many there were */
 	struct inode *watched_prev, *watched_next;

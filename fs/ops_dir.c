@@ -26,6 +26,7 @@ ops_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	struct dir_handle *d;
 	int path_fd, fd, rc;
 
+	session_look(fs, i);
 	path_fd = inode_fd_get(fs, i);
 	if (path_fd < 0) {
 		ops_reply(req, path_fd);

@@ -195,6 +195,8 @@ ops_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		rc = open_writable(req, i, fi->flags, &h);
 	else
 		rc = open_handle(req, i, fi->flags, false, &h);
+	if (rc == 0 && !h->writable)
+		session_look(fs, i);
 	if (rc < 0) {
 		ops_reply(req, rc);
 		return;

@@ -144,6 +144,7 @@ enter_new(struct fs *fs, const struct place *p, struct fuse_entry_param *e)
 	if (rc < 0)
 		return rc;
 	i = inode_of(fs, e->ino);
+	atomic_store(&i->looked, true);
 	if (name != NULL && S_ISDIR(i->type))
 		session_tell(fs, (struct replica_event){
 			.op = REPLICA_MKDIR,

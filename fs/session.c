@@ -286,6 +286,7 @@ session_wrote(struct fs *fs, struct inode *i)
 {
 	if (!inode_in_tree(fs, i))
 		return;
+	atomic_store(&i->looked, true);
 	atomic_store(&i->written_ms, now_ms());
 	/* After the write: if this still sees it dirty, it is told later than
 	 * the write was done, and so with it. */
@@ -326,6 +327,37 @@ is_nameless(struct fs *fs, struct inode *i)
 		if (stands(fs, i, name))
 			return false;
 	return true;
+}
+
+void
+session_look(struct fs *fs, struct inode *i)
+{
+	struct name *name;
+	bool same;
+	int fd;
+
+	if (i == &fs->inodes.root || !inode_replicated(fs, i) || atomic_load(&i->writers) > 0 ||
+	    atomic_load(&i->dirty) || atomic_exchange(&i->looked, true))
+		return;
+	fd = inode_fd_get(fs, i);
+	if (fd < 0)
+		return;
+	same = replica_is_marked(fd);
+	inode_fd_put(fs, i);
+	if (same)
+		return;
+	replica_view_lock(fs->replica);
+	pthread_mutex_lock(&fs->lock);
+	DL_FOREACH(i->names.first, name)
+		session_tell(fs, (struct replica_event){
+			.op = REPLICA_LOOK,
+			.ino = i->key.ino,
+			.dir = name->dir,
+			.name = name->text,
+			.is_dir = S_ISDIR(i->type),
+		});
+	pthread_mutex_unlock(&fs->lock);
+	replica_view_unlock(fs->replica);
 }
 
 bool

@@ -48,6 +48,10 @@ void		 sessions_tell_due(struct fs *fs, int64_t now_ms);
  * name any more by a remote change, and the kernel should look it up again. */
 int		 session_open(struct fs *fs, struct inode *i);
 
+/* Before it is opened for reading: compares it with the mark that the replica gave
+ * it, once, and tells if it may have changed unseen.  Takes the view lock. */
+void		 session_look(struct fs *fs, struct inode *i);
+
 /* Has a remote change taken the last name of it away? */
 bool		 session_is_nameless(struct fs *fs, struct inode *i);
 

@@ -33,6 +33,7 @@ enum replica_op {
 	REPLICA_MKDIR,		/* dir/name is a new directory; ino is its inode */
 	REPLICA_RMDIR,		/* dir/name, a directory, is gone */
 	REPLICA_ATTR,		/* mode, owner, times or xattrs of dir/name changed; dir 0: of the root */
+	REPLICA_LOOK,		/* dir/name is not as it was marked: it may have changed unseen */
 	REPLICA_IDLE,		/* no one has ino open for writing any more; what waited for it may go on */
 };
 
@@ -147,6 +148,14 @@ void		 replica_view_unlock(struct replica *r);
 
 /* Tells what happened.  Never waits for the network, the index or a hash. */
 void		 replica_tell(struct replica *r, const struct replica_event *e);
+
+/*
+ * Does the file or directory behind an O_PATH descriptor carry the mark that the
+ * replica gave it, and is as it was then?  If not, it may have been changed below
+ * the mount, or while there was none (REPLICA_LOOK); or it is a file that cannot
+ * carry one.
+ */
+bool		 replica_is_marked(int fd);
 
 /* Notes in the journal that dir/name is about to be written: after a killed
  * daemon it is looked at again. */

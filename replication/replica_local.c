@@ -17,6 +17,7 @@
 #include "replication/lists.h"
 #include "replication/local_impl.h"
 #include "replication/take.h"
+#include "replication/view_impl.h"
 
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
@@ -862,6 +863,18 @@ attrs_set_by(struct replica *r, const struct event *e, struct disk_dir *at)
 
 /* ---- one event ---- */
 
+/* What is being written is told when it is closed. */
+static void
+look_at(struct replica *r, struct disk_dir *dd, const struct event *e)
+{
+	struct stat st;
+	int fd = disk_fd(&r->disk, dd);
+
+	if (fd >= 0 && fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == e->ino &&
+	    (S_ISDIR(st.st_mode) || !view_is_writing(r, st.st_ino)))
+		local_reconcile_name(r, dd, e->name);
+}
+
 void
 local_event(struct replica *r, struct event *e)
 {
@@ -898,6 +911,9 @@ local_event(struct replica *r, struct event *e)
 		break;
 	case REPLICA_ATTR:
 		attrs_set_by(r, e, at);
+		break;
+	case REPLICA_LOOK:
+		look_at(r, at, e);
 		break;
 	case REPLICA_IDLE:
 		break;

@@ -342,3 +342,25 @@ disk_mark_dirs(struct replica *r, struct disk_dir *dd, struct identity *out, siz
 		memcpy(out[n].b, q.p, 16);
 	return q.bad ? 0 : n;
 }
+
+bool
+replica_is_marked(int fd)
+{
+	uint8_t bytes[MARK_MAX];
+	struct reader q;
+	struct stat st;
+	char path[40];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = getxattr(path, MARK_XATTR, bytes, sizeof(bytes));
+	if (n <= 0 || fstat(fd, &st) < 0)
+		return false;
+	q = (struct reader){ bytes + 1, bytes + n, false };
+	if (bytes[0] == MARK_DIR || bytes[0] == 2)
+		return S_ISDIR(st.st_mode) && read_fixed(&q) == st.st_ino && !q.bad;
+	if (!S_ISREG(st.st_mode) || (bytes[0] != MARK_FILE && bytes[0] != 1))
+		return false;
+	read_fixed(&q);		/* the register's key */
+	return read_fixed(&q) == stamp_hash(&st) && !q.bad;
+}

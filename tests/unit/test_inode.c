@@ -29,7 +29,7 @@ void
 replica_tell(struct replica *r, const struct replica_event *e)
 {
 	static const char *const ops[] = {
-		"WRITE", "UNLINK", "RENAME", "EXCHANGE", "MKDIR", "RMDIR", "ATTR", "IDLE",
+		"WRITE", "UNLINK", "RENAME", "EXCHANGE", "MKDIR", "RMDIR", "ATTR", "LOOK", "IDLE",
 	};
 	size_t n = strlen(told);
 
