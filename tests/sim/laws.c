@@ -211,6 +211,16 @@ knows_kill(const struct record *r, const struct vv *ctx, const struct vv *know)
 	return false;
 }
 
+/* What all members knew to be removed: a context may have lost how. */
+static bool
+is_forgotten(const struct world *w, const struct record *r)
+{
+	for (unsigned i = 0; i < w->len && w->forgot; i++)
+		if (knows_kill(r, &w->node[i].s->forgot, NULL))
+			return true;
+	return false;
+}
+
 static void
 check_value(struct world *w, struct record *v, const char *who, const char *what, const struct regval *val,
     const struct vv *know)
@@ -224,7 +234,7 @@ check_value(struct world *w, struct record *v, const char *who, const char *what
 		    what, who);
 	if (live && !(ctx && vv_covers(ctx, v->dot)))
 		world_fail(w, "knowledge: %s: the context of %s does not cover it", who, v->name);
-	if (covered && !live && !killed)
+	if (covered && !live && !killed && !is_forgotten(w, v))
 		world_fail(w, "lost: %s of %s is not %s at %s", (const char *)v->hash.b, v->name, what, who);
 }
 
@@ -262,7 +272,7 @@ check_live_dirs(struct world *w, unsigned i)
 		if (live && killed)
 			world_fail(w, "back: %s: the directory %s lives though it is known to be removed",
 			    step_node_name(i), called(d));
-		if (!live && !killed && (vv_covers(&s->know, r->dot) || (ctx && vv_covers(ctx, r->dot))))
+		if (!live && !killed && !is_forgotten(w, r) && (vv_covers(&s->know, r->dot) || (ctx && vv_covers(ctx, r->dot))))
 			world_fail(w, "lost: a directory of %s at %s", step_node_name(r->node), step_node_name(i));
 	}
 }
