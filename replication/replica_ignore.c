@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replication/local_impl.h"
@@ -27,34 +28,57 @@
 
 /* ---- the rules ---- */
 
+/* The file's text, allocated; empty if there is none. */
+static char *
+read_text(struct replica *r, size_t *len)
+{
+	struct stat st;
+	char *text = NULL;
+	ssize_t n = 0;
+	int fd = openat(r->root_fd, IGNORE_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= IGNORE_MAX_BYTES) {
+		text = mem_alloc((size_t)st.st_size + 1);
+		n = pread(fd, text, (size_t)st.st_size, 0);
+	} else if (fd >= 0) {
+		log_warn(IGNORE_FILE " is not a file of at most 1 MiB: nothing is ignored");
+	}
+	if (fd >= 0)
+		close(fd);
+	*len = n > 0 ? (size_t)n : 0;
+	return text ? text : mem_str("");
+}
+
+/* The index remembers the rules, as they may change while no one looks. */
 static struct ignore *
 read_rules(struct replica *r)
 {
-	struct ignore *ig = NULL;
-	struct stat st;
-	char *text;
-	ssize_t n;
-	int fd = openat(r->root_fd, IGNORE_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct ignore *ig;
+	size_t len;
+	char *text = read_text(r, &len);
 
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= IGNORE_MAX_BYTES) {
-		text = mem_alloc((size_t)st.st_size + 1);
-		n = pread(fd, text, (size_t)st.st_size, 0);
-		ig = n > 0 ? ignore_parse(text, (size_t)n) : NULL;
-		free(text);
-	} else {
-		log_warn(IGNORE_FILE " is not a file of at most 1 MiB: nothing is ignored");
-	}
-	close(fd);
+	ig = len ? ignore_parse(text, len) : NULL;
+	replica_begin(r);
+	index_set_value(r->x, "ignore", text, len);
+	free(text);
 	return ig;
 }
 
 void
 ignore_load(struct replica *r)
 {
+	size_t len, old_len = 0;
+	char *text = read_text(r, &len);
+	void *old = NULL;
+
+	if (index_get_value(r->x, "ignore", &old, &old_len) < 0)
+		old_len = 0;
 	ignore_free(r->ignore);
-	r->ignore = read_rules(r);
+	r->ignore = len ? ignore_parse(text, len) : NULL;
+	if (old_len != len || memcmp(old ? old : "", text, len) != 0)
+		r->ignored_before = ignore_parse(old ? old : "", old_len);
+	free(old);
+	free(text);
 }
 
 static bool
@@ -146,12 +170,10 @@ wake_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 }
 
 static void
-rules_changed(struct replica *r)
+look_again(struct replica *r, struct ignore *before)
 {
-	struct ignore *before = r->ignore;
 	struct dir *d, *tmp;
 
-	r->ignore = read_rules(r);
 	log_info(IGNORE_FILE " changed: looking at what it covers no longer");
 	local_reconcile_ignored(r, before);
 	ignore_free(before);
@@ -161,6 +183,31 @@ rules_changed(struct replica *r)
 	HASH_ITER(hh, r->s->dirs, d, tmp)
 		if (state_stands(d) && !disk_of(d))
 			state_touch_dir(r->s, d);
+}
+
+static void
+rules_changed(struct replica *r)
+{
+	struct ignore *before = r->ignore;
+
+	r->ignore = read_rules(r);
+	look_again(r, before);
+}
+
+void
+ignore_catch_up(struct replica *r)
+{
+	struct ignore *before = r->ignored_before;
+	struct timespec now;
+
+	if (!before)
+		return;
+	r->ignored_before = NULL;
+	ignore_free(r->ignore);
+	r->ignore = read_rules(r);
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	look_again(r, before);
 }
 
 /* ---- what users do with such names ---- */

@@ -159,6 +159,7 @@ struct replica {
 	struct disk disk;
 	struct settings settings;
 	struct ignore *ignore;	/* NULL: no rules */
+	struct ignore *ignored_before;	/* what they were when the store was closed, if they differ */
 	struct member *members;
 	uint64_t members_seq;
 	struct vv committed;	/* our knowledge as of the last commit */
@@ -358,6 +359,9 @@ int		 local_answer(struct replica *r, const struct event *e, char **out);
 /* ---- replica_ignore.c: names that stay local ---- */
 
 void		 ignore_load(struct replica *r);
+/* At the start: if the rules changed since the last one, what they cover no
+ * longer is looked at. */
+void		 ignore_catch_up(struct replica *r);
 bool		 ignore_covers_at(const struct ignore *ig, const struct disk_dir *dd, const char *name, bool is_dir);
 bool		 ignore_at(const struct replica *r, const struct disk_dir *dd, const char *name, bool is_dir);
 bool		 ignore_dir(const struct replica *r, const struct dir *d);

@@ -169,6 +169,7 @@ replica_init(const char *path, const char *node, const char *set,
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	ignore_load(r);
 	local_reconcile(r, r->disk.root, progress, arg);
+	ignore_catch_up(r);
 	marks_dir(r, r->disk.root);
 	marks_turn(r, true);
 	if ((rc = replica_commit(r)) < 0) {

@@ -199,6 +199,7 @@ replica_close(struct replica *r)
 	free(r->polled.who);
 	disk_fini(&r->disk);
 	ignore_free(r->ignore);
+	ignore_free(r->ignored_before);
 	index_close(r->x);
 	state_free(r->s);
 	settings_fini(&r->settings);
@@ -525,6 +526,7 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	ignore_load(r);
 	if (!r->clean_start || r->restored)
 		replica_recover(r);
+	ignore_catch_up(r);
 	content_load(r);
 	view_update(r);
 	if (!r->clean_start)

@@ -111,6 +111,19 @@ ok "in the end all agree" sibfs sync "$T/server/store" --timeout=30
 same_tree "and show the same" laptop server
 replica_umount server
 
+# Rules that change while nobody looks.
+replica_mount server
+echo '*.later' >$s/.sibfsignore
+echo 1 >$s/x.later
+echo 2 >$l/y.later
+echo 3 >$l/z
+within 10 "other rules" 'has $s/z 3'
+replica_umount server
+: >server/store/.sibfsignore
+replica_mount server
+within 10 "changed while it was not mounted, they hold" 'has $s/y.later 2 && has $l/x.later 1'
+replica_umount server
+
 # Files that are taken in.
 mkdir -p fourth/store fourth/mnt
 echo a >fourth/store/a.o
