@@ -29,7 +29,7 @@ for m in json.load(sys.stdin)["members"]:
 none_left() {
 	local n
 	for n; do
-		[ "$(tombstones $n)" = 0 ] || { echo "$n: $(tombstones $n)"; return 1; }
+		[ "$(tombstones $n)" = 0 ] || { echo "$n: not yet"; sleep 0.5; return 1; }
 	done
 }
 
@@ -76,12 +76,16 @@ ok "who is away can" sibfs peer retire "$T/laptop/store" desktop
 within 20 "which all hear of" '[ "$(member server desktop)" = "True False" ]'
 within 20 "then what it does not know is forgotten" 'none_left laptop server'
 is "by the index too" "$(replica_umount laptop; sqlite3 laptop/store/.sibfs/index.db 'SELECT count(*) FROM regs WHERE NOT live')" 0
+ok "where no daemon runs, too" sibfs peer retire "$T/laptop/store" desktop
 replica_mount laptop
 
 # It returns with old copies, and edits that nobody has seen.
 echo mine >desktop/mnt/keep/4
 echo mine >desktop/mnt/g/new
 rm desktop/mnt/keep/5
+ok "one round, while it is paused" sibfs sync "$T/desktop/store" server --timeout=60
+is "and it has what the others have" "$(cd desktop/mnt && find . -type f | sort | paste -sd' ')" \
+	"./2nd ./g/new ./keep/4 ./keep/sub/x"
 try sibfs resume "$T/desktop/store"
 within 30 "back from retirement, its edits come" 'has laptop/mnt/keep/4 mine && has laptop/mnt/g/new mine && [ ! -e laptop/mnt/keep/5 ]'
 within 20 "and what it missed came to it" '[ ! -e desktop/mnt/keep/3 ] && has desktop/mnt/keep/sub/x x'

@@ -93,6 +93,7 @@ test_missing_file_is_empty(void **state)
 	assert_int_equal(s.peers_len, 0);
 	assert_null(s.node);
 	assert_false(s.paused);
+	assert_int_equal(s.absent_days, SETTINGS_ABSENT_DAYS);
 	settings_fini(&s);
 }
 
@@ -104,7 +105,7 @@ test_everything_is_read(void **state)
 	char why[256];
 
 	write_file(b,
-	    "; a comment\n# another\n\n[replica]\nnode = laptop\nset=abc\npaused = on\n"
+	    "; a comment\n# another\n\n[replica]\nnode = laptop\nset=abc\npaused = on\nabsent_days = 3\n"
 	    "[peer server]\n  url = ssh://anna@server:2222/home/anna/docs  \n"
 	    "identity = /k;ey ; the key\ntransport = ssh\r\njoin = yes\t; for now\n"
 	    "[peer desk]\npaused = true");
@@ -112,6 +113,7 @@ test_everything_is_read(void **state)
 	assert_string_equal(s.node, "laptop");
 	assert_string_equal(s.set, "abc");
 	assert_true(s.paused);
+	assert_int_equal(s.absent_days, 3);
 	assert_int_equal(s.peers_len, 2);
 	assert_string_equal(s.peers[0].url, "ssh://anna@server:2222/home/anna/docs");
 	assert_string_equal(s.peers[0].identity, "/k;ey");
@@ -134,6 +136,8 @@ test_errors_name_their_line(void **state)
 	assert_refused(b, "\n[replica\n", "config:2:");
 	assert_refused(b, "[peer -x]\n", "config:1:");
 	assert_refused(b, "[replica]\npaused = maybe\n", "paused");
+	assert_refused(b, "[replica]\nabsent_days = -1\n", "absent_days");
+	assert_refused(b, "[replica]\nabsent_days = soon\n", "absent_days");
 	assert_refused(b, "[peer a]\nurl = http://a/b\n", "url");
 	assert_refused(b, "[peer a]\ntransport = tcp\n", "transport");
 	assert_refused(b, "[peer a]\nlimit = fast\n", "limit");
