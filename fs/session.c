@@ -18,6 +18,7 @@
 
 #include "fs/fs.h"
 #include "fs/notify.h"
+#include "replication/mark.h"
 #include "fs/notify.h"
 #include "replication/mem.h"
 
@@ -342,7 +343,7 @@ session_look(struct fs *fs, struct inode *i)
 	fd = inode_fd_get(fs, i);
 	if (fd < 0)
 		return;
-	same = replica_is_marked(fd);
+	same = mark_holds(fd);
 	inode_fd_put(fs, i);
 	if (same)
 		return;

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
@@ -220,4 +222,37 @@ mark_wait_at(int dirfd, const char *name, const struct stat *st)
 		return;
 	mark_wait(fd);
 	close(fd);
+}
+
+uint64_t
+mark_stamp(const struct stat *st)
+{
+	uint64_t v[3] = { st->st_ino, (uint64_t)st->st_size, (uint64_t)ns_of(st->st_mtim) };
+
+	return XXH3_64bits(v, sizeof(v));
+}
+
+static uint64_t
+fixed_at(const uint8_t *p)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < 8; i++)
+		n |= (uint64_t)p[i] << (8 * i);
+	return n;
+}
+
+bool
+mark_holds(int fd)
+{
+	uint8_t p[MARK_MAX];
+	struct stat st;
+	ssize_t n = read_mark(fd, p, sizeof(p));
+
+	if (n < 17 || fstat(fd, &st) < 0)
+		return false;
+	if (S_ISDIR(st.st_mode))
+		return (p[0] == MARK_DIR || p[0] == 2) && fixed_at(p + 1) == st.st_ino;
+	/* The register's key comes first. */
+	return S_ISREG(st.st_mode) && (p[0] == MARK_FILE || p[0] == 1) && fixed_at(p + 9) == mark_stamp(&st);
 }

@@ -50,4 +50,14 @@ void		 mark_show(int fd, struct stat *st);
 void		 mark_wait(int fd);
 void		 mark_wait_at(int dirfd, const char *name, const struct stat *st);
 
+/* So that a mark which was copied or moved elsewhere is not believed. */
+uint64_t	 mark_stamp(const struct stat *st);
+
+/*
+ * Is the file or directory behind an O_PATH descriptor as it was when it was
+ * marked?  If not, it may have been changed below the mount, or while there was
+ * none; or it is new, or cannot carry a mark.
+ */
+bool		 mark_holds(int fd);
+
 #endif

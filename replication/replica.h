@@ -149,14 +149,6 @@ void		 replica_view_unlock(struct replica *r);
 /* Tells what happened.  Never waits for the network, the index or a hash. */
 void		 replica_tell(struct replica *r, const struct replica_event *e);
 
-/*
- * Does the file or directory behind an O_PATH descriptor carry the mark that the
- * replica gave it, and is as it was then?  If not, it may have been changed below
- * the mount, or while there was none (REPLICA_LOOK); or it is a file that cannot
- * carry one.
- */
-bool		 replica_is_marked(int fd);
-
 /* Notes in the journal that dir/name is about to be written: after a killed
  * daemon it is looked at again. */
 void		 replica_touch(struct replica *r, ino_t dir, const char *name);

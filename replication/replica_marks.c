@@ -102,16 +102,6 @@ disk_mark_key(const struct identity *dir, const char *name)
 	return key;
 }
 
-/* So that an attribute which was copied or moved elsewhere is not believed. */
-static uint64_t
-stamp_hash(const struct stat *st)
-{
-	struct file_stamp stamp = local_stamp_of(st);
-	uint64_t v[3] = { stamp.ino, stamp.size, (uint64_t)stamp.mtime_ns };
-
-	return XXH3_64bits(v, sizeof(v));
-}
-
 /* What one stat of a file is shown as; 0 or -errno. */
 static int
 stat_shown(int dirfd, const char *name, struct stat *st)
@@ -168,7 +158,7 @@ mark_file(struct replica *r, struct disk_dir *dd, const char *name)
 		v = version_of(reg, &f->hash);
 	if (v) {
 		mark_fixed(&m, disk_mark_key(&reg->dir->id, reg_name(reg)));
-		mark_fixed(&m, stamp_hash(&st));
+		mark_fixed(&m, mark_stamp(&st));
 		mark_fixed(&m, v->dot.id);
 		mark_varint(&m, v->dot.n);
 		put_vv(&m, &reg->shown.ctx);
@@ -312,7 +302,7 @@ disk_mark_read(int dirfd, const char *name, const struct stat *st, struct disk_m
 		if (d.id && d.n <= INT64_MAX)
 			vv_raise(&out->ctx, d);
 	}
-	if (!q.bad && stamp == stamp_hash(st) && out->dot.id && out->dot.n && vv_covers(&out->ctx, out->dot))
+	if (!q.bad && stamp == mark_stamp(st) && out->dot.id && out->dot.n && vv_covers(&out->ctx, out->dot))
 		return 0;
 	vv_fini(&out->ctx);
 	return -ESTALE;
@@ -341,26 +331,4 @@ disk_mark_dirs(struct replica *r, struct disk_dir *dd, struct identity *out, siz
 	for (len = read_varint(&q); n < len && n < max && !q.bad && q.end - q.p >= 16; n++, q.p += 16)
 		memcpy(out[n].b, q.p, 16);
 	return q.bad ? 0 : n;
-}
-
-bool
-replica_is_marked(int fd)
-{
-	uint8_t bytes[MARK_MAX];
-	struct reader q;
-	struct stat st;
-	char path[40];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = getxattr(path, MARK_XATTR, bytes, sizeof(bytes));
-	if (n <= 0 || fstat(fd, &st) < 0)
-		return false;
-	q = (struct reader){ bytes + 1, bytes + n, false };
-	if (bytes[0] == MARK_DIR || bytes[0] == 2)
-		return S_ISDIR(st.st_mode) && read_fixed(&q) == st.st_ino && !q.bad;
-	if (!S_ISREG(st.st_mode) || (bytes[0] != MARK_FILE && bytes[0] != 1))
-		return false;
-	read_fixed(&q);		/* the register's key */
-	return read_fixed(&q) == stamp_hash(&st) && !q.bad;
 }
