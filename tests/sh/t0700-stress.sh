@@ -16,8 +16,8 @@ diag "STRESS_SEED=$seed STRESS_SECONDS=$seconds"
 # both SECONDS SEED: random operations on both mounts.
 both() {
 	local a b rc=0
-	python3 "$lib/stress.py" run laptop/mnt "$2" "$1" 3 >seen.laptop 2>&1 & a=$!
-	python3 "$lib/stress.py" run server/mnt "$(($2 + 100))" "$1" 3 >seen.server 2>&1 & b=$!
+	python3 "$lib/stress.py" run laptop/mnt "$2" "$1" 4 >seen.laptop 2>&1 & a=$!
+	python3 "$lib/stress.py" run server/mnt "$(($2 + 100))" "$1" 4 >seen.server 2>&1 & b=$!
 	wait $a || rc=1
 	wait $b || rc=1
 	tail -n 20 seen.laptop seen.server
