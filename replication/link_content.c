@@ -24,6 +24,8 @@
 #define ROOM_MS 250		/* so much of what the link carries */
 #define RATE_MS 200
 
+#define PROBE_EACH 16		/* of blocks that did not shrink, so many are sent as they are */
+
 /*
  * Whatever is on its way is ahead of news, and lost when the link breaks: as
  * little as keeps the link busy.
@@ -193,7 +195,7 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 	uint64_t size;
 	int fd;
 
-	if (m->hash.len != sizeof(h.b))
+	if (m->hash.len != sizeof(h.b) || l->serving_len == SERVING_MAX)
 		return -EBADMSG;
 	memcpy(h.b, m->hash.data, sizeof(h.b));
 	fd = content_open(l->r, &h, &size);
@@ -213,6 +215,7 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 	v->offset = m->offset;
 	fstat(fd, &v->st);
 	DL_APPEND(l->serving, v);
+	l->serving_len++;
 	if (m->by == SIBFS__WIRE__WANT__BY__WHOLE) {
 		v->end = size;
 		v->whole = true;
@@ -226,9 +229,11 @@ void
 link_stop_serving(struct link *l, struct serving *v)
 {
 	DL_DELETE(l->serving, v);
+	l->serving_len--;
 	close(v->fd);
 	chunk_list_fini(&v->list);
 	outline_fini(&v->outline);
+	free(v->groups);
 	free(v->ranges);
 	free(v);
 }
@@ -286,6 +291,20 @@ has_changed(const struct serving *v)
 	    st.st_mtim.tv_nsec != v->st.st_mtim.tv_nsec;
 }
 
+/* What does not shrink is not tried at each block again. */
+static void
+send_data(struct link *l, struct serving *v, const Frame *f, size_t bytes)
+{
+	size_t before = l->out.len;
+	bool try = v->untried == 0;
+
+	link_send_frame(l, f, try);
+	if (!try)
+		v->untried--;
+	else if (l->out.len - before >= bytes)
+		v->untried = PROBE_EACH - 1;
+}
+
 /* One block; what is sent to its end, or cannot be, is served no more. */
 static void
 send_block(struct link *l, struct serving *v)
@@ -307,7 +326,7 @@ send_block(struct link *l, struct serving *v)
 	m.bytes = (ProtobufCBinaryData){ (size_t)n, buf };
 	v->offset += (uint64_t)n;
 	m.last = v->whole && v->offset >= v->size;
-	link_send_frame(l, &f, true);
+	send_data(l, v, &f, (size_t)n);
 	if (m.last) {
 		link_stop_serving(l, v);
 		return;
@@ -324,11 +343,12 @@ link_pump_content(struct link *l)
 
 	while (l->out.len <= l->out_high && !l->closing) {
 		DL_FOREACH(l->serving, v)
-			if (next_range(v))
+			if (v->groups_sent < v->groups_len || next_range(v))
 				break;
 		if (!v)
 			return;
-		send_block(l, v);
+		if (!link_send_chunks(l, v))
+			send_block(l, v);
 	}
 }
 

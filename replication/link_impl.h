@@ -34,6 +34,7 @@
 typedef Sibfs__Wire__Frame Frame;
 
 #define RANGES_MAX 4096		/* that may be waiting, of one content */
+#define SERVING_MAX 256		/* contents asked for and not sent yet */
 
 struct range {
 	uint64_t from, to;
@@ -47,11 +48,14 @@ struct serving {
 	struct stat st;			/* when it was opened */
 	int fd;
 	bool whole;			/* else by ranges */
+	unsigned untried;		/* blocks that are sent without trying to deflate them */
 	uint64_t offset, end;		/* of what is being sent */
 	struct range *ranges;		/* that come after it */
 	size_t ranges_len;
-	struct chunk_list list;		/* until its details were asked for */
+	struct chunk_list list;		/* until its details were told */
 	struct outline outline;
+	uint32_t *groups;		/* whose details were asked for */
+	size_t groups_len, groups_sent;
 };
 
 /* A row that the peer is to be sent. */
@@ -123,6 +127,7 @@ struct link {
 	int64_t members_ms;		/* no sooner than this again */
 	struct vv forgot_told;
 	struct serving *serving;
+	unsigned serving_len;
 	bool has_lineage;		/* they understand it */
 	uint64_t lineage_sent;		/* blocks that they were told of */
 
@@ -223,6 +228,8 @@ int		 link_get_fetch(struct link *l, const Sibfs__Wire__Fetch *m);
 
 void		 link_send_outline(struct link *l, struct serving *v);
 int		 link_get_details(struct link *l, const Sibfs__Wire__Details *m);
+/* The chunks of the next group that was asked for; false: there is none. */
+bool		 link_send_chunks(struct link *l, struct serving *v);
 int		 link_get_outline(struct link *l, const Sibfs__Wire__Outline *m);
 int		 link_get_chunks(struct link *l, const Sibfs__Wire__Chunks *m);
 

@@ -120,34 +120,45 @@ link_get_details(struct link *l, const Sibfs__Wire__Details *m)
 
 	if (!v)
 		return 0;
-	if (m->n_groups > v->outline.len)
+	/* Told once: it is not needed for the bytes. */
+	if (m->n_groups > v->outline.len || v->groups)
 		return -EBADMSG;
-	for (size_t i = 0; i < m->n_groups; i++) {
-		Sibfs__Wire__Chunks c = SIBFS__WIRE__CHUNKS__INIT;
-		uint8_t hashes[GROUP_MAX * sizeof(struct hash)];
-		uint32_t sizes[GROUP_MAX];
-		const struct group *g;
-		FRAME(f, CHUNKS, &c);
-
+	for (size_t i = 0; i < m->n_groups; i++)
 		if (m->groups[i] >= v->outline.len)
 			return -EBADMSG;
-		g = &v->outline.g[m->groups[i]];
-		for (uint32_t k = 0; k < g->len; k++) {
-			memcpy(hashes + k * sizeof(struct hash), &v->list.c[g->first + k].hash, sizeof(struct hash));
-			sizes[k] = v->list.c[g->first + k].size;
-		}
-		f.chunks = &c;
-		c.id = m->id;
-		c.group = m->groups[i];
-		c.hashes = (ProtobufCBinaryData){ g->len * sizeof(struct hash), hashes };
-		c.sizes = sizes;
-		c.n_sizes = g->len;
-		link_send_frame(l, &f, false);
-	}
-	/* Told once: it is not needed for the bytes. */
-	chunk_list_fini(&v->list);
-	outline_fini(&v->outline);
+	v->groups = mem_dup(m->groups, m->n_groups * sizeof(*v->groups));
+	v->groups_len = m->n_groups;
 	return 0;
+}
+
+bool
+link_send_chunks(struct link *l, struct serving *v)
+{
+	Sibfs__Wire__Chunks c = SIBFS__WIRE__CHUNKS__INIT;
+	uint8_t hashes[GROUP_MAX * sizeof(struct hash)];
+	uint32_t sizes[GROUP_MAX];
+	const struct group *g;
+	FRAME(f, CHUNKS, &c);
+
+	if (v->groups_sent == v->groups_len)
+		return false;
+	c.id = v->id;
+	c.group = v->groups[v->groups_sent++];
+	g = &v->outline.g[c.group];
+	for (uint32_t k = 0; k < g->len; k++) {
+		memcpy(hashes + k * sizeof(struct hash), &v->list.c[g->first + k].hash, sizeof(struct hash));
+		sizes[k] = v->list.c[g->first + k].size;
+	}
+	f.chunks = &c;
+	c.hashes = (ProtobufCBinaryData){ g->len * sizeof(struct hash), hashes };
+	c.sizes = sizes;
+	c.n_sizes = g->len;
+	link_send_frame(l, &f, false);
+	if (v->groups_sent == v->groups_len) {
+		chunk_list_fini(&v->list);
+		outline_fini(&v->outline);
+	}
+	return true;
 }
 
 /* ---- taking ---- */

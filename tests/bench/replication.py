@@ -492,6 +492,7 @@ def main():
             run("apt-get", "install", "-y", "--no-install-recommends", *missing,
                 env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
         os.execvp("unshare", ["unshare", "--net", sys.executable, __file__, "--inside"] + sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # cleans up on its way out
     run("ip", "link", "set", "lo", "up")
     if args.limit:
         run("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", args.limit, "burst", "128kb", "latency", "50ms")

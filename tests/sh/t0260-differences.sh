@@ -88,4 +88,18 @@ synced laptop server
 cheap "after a restart" $limit large overwrite large 1000
 cheap "and the other way, renamed and changed" $((2 * limit)) d/moved overwrite d/moved 7000
 same_tree "all is the same" laptop server
+
+# Large files that change again and again do not fill the disk.
+lists() { find "$1/store/.sibfs/chunks" -type f | wc -l; }
+for i in 1 2 3 4 5 6; do
+	overwrite large $((i * 100))
+	synced laptop server
+done
+ok "many versions leave no more than one old one in the trash each time the daemon starts" \
+	[ "$(find server/store/.sibfs/trash -name '*-large' | wc -l)" -le 3 ]
+ok "there are lists of old contents" [ "$(lists server)" -gt 5 ]
+touch -d '2 hours ago' server/store/.sibfs/chunks/*
+replica_umount server
+replica_mount server
+within 20 "they go when nothing needs them" '[ "$(lists server)" -le 4 ]'
 done_testing
