@@ -347,26 +347,17 @@ void
 fetch_got_outline(struct replica *r, struct want *w, const uint8_t *hashes, size_t n, const uint32_t *chunks)
 {
 	struct fetch *f = w->fetch;
-	size_t total = 0;
+	const struct group *last;
 
 	if (!f || !f->prepared || f->outlined || f->job)
 		return;
-	for (size_t i = 0; i < n; i++)
-		total += chunks[i] && chunks[i] <= GROUP_MAX ? chunks[i] : OUTLINE_CHUNKS_MAX;
-	if (total == 0 || total > OUTLINE_CHUNKS_MAX || total > w->size / CHUNK_MIN + 1) {
+	if (outline_take(hashes, chunks, n, w->size, &f->outline) < 0) {
 		content_unwritable(r, w, -EBADMSG);
 		return;
 	}
-	f->outline.g = mem_resize(NULL, n, sizeof(*f->outline.g));
-	f->list.c = mem_resize(NULL, total, sizeof(*f->list.c));
-	memset(f->list.c, 0, total * sizeof(*f->list.c));
-	for (size_t i = 0; i < n; i++) {
-		struct group *g = &f->outline.g[f->outline.len++];
-
-		*g = (struct group){ .first = (uint32_t)f->list.len, .len = chunks[i] };
-		memcpy(&g->hash, hashes + i * sizeof(g->hash), sizeof(g->hash));
-		f->list.len += chunks[i];
-	}
+	last = &f->outline.g[n - 1];
+	f->list.len = last->first + last->len;
+	f->list.c = mem_alloc(f->list.len * sizeof(*f->list.c));
 	f->outlined = true;
 	match_groups(f);
 	if (f->groups_missing)
@@ -380,30 +371,18 @@ fetch_got_chunks(struct replica *r, struct want *w, uint32_t group, const uint8_
     size_t n)
 {
 	struct fetch *f = w->fetch;
-	struct chunk c[GROUP_MAX] = { 0 };
-	struct hash got;
+	struct chunk c[GROUP_MAX];
 
 	if (!f || !f->outlined || f->listed || group >= f->outline.len ||
 	    f->list.c[f->outline.g[group].first].size)
 		return;
-	if (n != f->outline.g[group].len)
-		goto bad;
-	for (size_t i = 0; i < n; i++) {
-		if (!sizes[i] || sizes[i] > CHUNK_MAX)
-			goto bad;
-		c[i].size = sizes[i];
-		memcpy(&c[i].hash, hashes + i * sizeof(c[i].hash), sizeof(c[i].hash));
+	if (outline_take_group(&f->outline.g[group], hashes, sizes, n, c) < 0) {
+		content_unwritable(r, w, -EBADMSG);
+		return;
 	}
-	outline_group_hash(c, n, &got);
-	if (hash_compare(&got, &f->outline.g[group].hash) != 0)
-		goto bad;
 	set_group(f, group, c);
 	if (--f->groups_missing == 0)
 		list_known(r, w);
-	return;
-
-bad:
-	content_unwritable(r, w, -EBADMSG);
 }
 
 /* ---- data ---- */

@@ -5,8 +5,10 @@
 
 #include "replication/outline.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <openssl/sha.h>
 
@@ -53,6 +55,47 @@ outline_of(const struct chunk_list *l, struct outline *out)
 		outline_group_hash(&l->c[first], g->len, &g->hash);
 		first = i + 1;
 	}
+}
+
+int
+outline_take(const uint8_t *hashes, const uint32_t *chunks, size_t n, uint64_t size, struct outline *out)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		total += chunks[i];
+		if (!chunks[i] || chunks[i] > GROUP_MAX || total > OUTLINE_CHUNKS_MAX)
+			return -EBADMSG;
+	}
+	if (total == 0 || total > size / CHUNK_MIN + 1 || size > total * CHUNK_MAX)
+		return -EBADMSG;
+	*out = (struct outline){ mem_resize(NULL, n, sizeof(*out->g)), 0 };
+	total = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct group *g = &out->g[out->len++];
+
+		*g = (struct group){ .first = (uint32_t)total, .len = chunks[i] };
+		memcpy(&g->hash, hashes + i * sizeof(g->hash), sizeof(g->hash));
+		total += chunks[i];
+	}
+	return 0;
+}
+
+int
+outline_take_group(const struct group *g, const uint8_t *hashes, const uint32_t *sizes, size_t n, struct chunk *out)
+{
+	struct hash got;
+
+	if (n != g->len)
+		return -EBADMSG;
+	for (size_t i = 0; i < n; i++) {
+		if (!sizes[i] || sizes[i] > CHUNK_MAX)
+			return -EBADMSG;
+		out[i] = (struct chunk){ .size = sizes[i] };
+		memcpy(&out[i].hash, hashes + i * sizeof(out[i].hash), sizeof(out[i].hash));
+	}
+	outline_group_hash(out, n, &got);
+	return hash_compare(&got, &g->hash) == 0 ? 0 : -EBADMSG;
 }
 
 void

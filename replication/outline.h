@@ -36,6 +36,17 @@ struct outline {
 void		 outline_of(const struct chunk_list *l, struct outline *out);
 void		 outline_fini(struct outline *o);
 
+/*
+ * What a peer says of a content of `size` bytes: n groups by their hashes (32
+ * bytes each) and numbers of chunks.  -EBADMSG: there cannot be such a content.
+ */
+int		 outline_take(const uint8_t *hashes, const uint32_t *chunks, size_t n, uint64_t size,
+		    struct outline *out);
+
+/* And of one group: hash and size of each chunk.  -EBADMSG: it is not that group. */
+int		 outline_take_group(const struct group *g, const uint8_t *hashes, const uint32_t *sizes, size_t n,
+		    struct chunk *out);
+
 void		 outline_group_hash(const struct chunk *c, size_t len, struct hash *out);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "replication/exchange.h"
+#include "replication/outline.h"
 #include "replication/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -115,6 +116,35 @@ lineage(struct state *s, const Sibfs__Wire__Lineage *m)
 	sibfs__wire__lineage__free_unpacked(exchange_lineage(s, &s->self, 1, 0), NULL);
 }
 
+/* Whatever is taken covers the chunks without a gap. */
+static void
+outline(const Sibfs__Wire__Outline *m)
+{
+	struct outline o;
+	uint32_t at = 0;
+
+	if (m->hashes.len != m->n_chunks * sizeof(struct hash) ||
+	    outline_take(m->hashes.data, m->chunks, m->n_chunks, m->id, &o) < 0)
+		return;
+	for (size_t i = 0; i < o.len; i++) {
+		must(o.g[i].first == at && o.g[i].len > 0 && o.g[i].len <= GROUP_MAX);
+		at += o.g[i].len;
+	}
+	must(at <= OUTLINE_CHUNKS_MAX);
+	outline_fini(&o);
+}
+
+static void
+chunks(const Sibfs__Wire__Chunks *m)
+{
+	struct group g = { .len = m->group };
+	struct chunk c[GROUP_MAX];
+
+	if (m->n_sizes <= GROUP_MAX && m->hashes.len == m->n_sizes * sizeof(struct hash) &&
+	    outline_take_group(&g, m->hashes.data, m->sizes, m->n_sizes, c) == 0)
+		must(m->n_sizes == g.len);
+}
+
 static void
 frame(struct state *s, const Sibfs__Wire__Frame *f)
 {
@@ -139,6 +169,12 @@ frame(struct state *s, const Sibfs__Wire__Frame *f)
 		dots(f->batch->know, f->batch->n_know);
 		directories(s, f->batch->dirs, f->batch->n_dirs);
 		registers(s, f->batch->regs, f->batch->n_regs);
+		break;
+	case SIBFS__WIRE__FRAME__WHAT_OUTLINE:
+		outline(f->outline);
+		break;
+	case SIBFS__WIRE__FRAME__WHAT_CHUNKS:
+		chunks(f->chunks);
 		break;
 	default:
 		break;

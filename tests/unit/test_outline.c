@@ -182,6 +182,60 @@ test_equal_chunks_make_groups_of_the_largest_size(void **state)
 	outline_fini(&o);
 }
 
+/* What one side tells the other takes; anything else it does not. */
+static void
+test_what_a_peer_tells_is_taken_if_it_can_be_true(void **state)
+{
+	uint8_t hashes[64 * sizeof(struct hash)];
+	uint32_t lens[64], sizes[GROUP_MAX];
+	struct chunk back[GROUP_MAX];
+	struct outline o, got;
+	struct chunk_list l;
+
+	(void)state;
+	random_list(900, &l);
+	outline_of(&l, &o);
+	assert_in_range(o.len, 2, 64);
+	for (size_t i = 0; i < o.len; i++) {
+		memcpy(hashes + i * sizeof(struct hash), &o.g[i].hash, sizeof(struct hash));
+		lens[i] = o.g[i].len;
+	}
+	assert_int_equal(outline_take(hashes, lens, o.len, l.size, &got), 0);
+	assert_int_equal(got.len, o.len);
+	assert_memory_equal(got.g, o.g, o.len * sizeof(*o.g));
+	for (size_t i = 0; i < got.len; i++) {
+		const struct chunk *c = &l.c[got.g[i].first];
+
+		for (uint32_t k = 0; k < got.g[i].len; k++) {
+			uint8_t *h = hashes + (k % 64) * sizeof(struct hash);
+
+			sizes[k] = c[k].size;
+			if (got.g[i].len <= 64)
+				memcpy(h, &c[k].hash, sizeof(struct hash));
+		}
+		if (got.g[i].len > 64)
+			continue;
+		assert_int_equal(outline_take_group(&got.g[i], hashes, sizes, got.g[i].len, back), 0);
+		assert_int_equal(outline_take_group(&got.g[i], hashes, sizes, got.g[i].len - 1, back), -EBADMSG);
+		hashes[random_below(got.g[i].len) * sizeof(struct hash)] ^= 1;
+		assert_int_equal(outline_take_group(&got.g[i], hashes, sizes, got.g[i].len, back), -EBADMSG);
+		sizes[0] = CHUNK_MAX + 1;
+		assert_int_equal(outline_take_group(&got.g[i], hashes, sizes, got.g[i].len, back), -EBADMSG);
+	}
+	outline_fini(&got);
+
+	/* Fewer bytes than its chunks have, more, or none at all. */
+	assert_int_equal(outline_take(hashes, lens, o.len, 100 * CHUNK_MIN, &got), -EBADMSG);
+	assert_int_equal(outline_take(hashes, lens, o.len, UINT64_MAX, &got), -EBADMSG);
+	assert_int_equal(outline_take(hashes, lens, 0, 0, &got), -EBADMSG);
+	lens[1] = 0;
+	assert_int_equal(outline_take(hashes, lens, o.len, l.size, &got), -EBADMSG);
+	lens[1] = UINT32_MAX;
+	assert_int_equal(outline_take(hashes, lens, o.len, l.size, &got), -EBADMSG);
+	outline_fini(&o);
+	chunk_list_fini(&l);
+}
+
 static int
 temp_dir(char *path)
 {
@@ -287,6 +341,7 @@ main(void)
 		cmocka_unit_test(test_groups_cover_the_list_within_their_limits),
 		cmocka_unit_test(test_one_changed_chunk_changes_two_groups_at_most),
 		cmocka_unit_test(test_equal_chunks_make_groups_of_the_largest_size),
+		cmocka_unit_test(test_what_a_peer_tells_is_taken_if_it_can_be_true),
 		cmocka_unit_test(test_lists_come_back_from_disk_or_not_at_all),
 		cmocka_unit_test(test_a_missing_list_is_made_from_the_content),
 	};
