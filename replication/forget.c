@@ -180,8 +180,6 @@ forget_dirs(struct state *s, const struct vv *stable, size_t limit, const struct
 	for (uint32_t i = 0; i < l.len; i++)
 		if (l.c[i].d->named != l.c[i].inner)
 			keep(&l, &l.c[i]);
-	if (l.len)
-		drop_empty_regs(s, &l);
 	go = mem_resize(NULL, l.len + 1, sizeof(struct dir *));
 	for (uint32_t i = 0; i < l.len; i++) {
 		if (l.c[i].stays)
@@ -191,6 +189,10 @@ forget_dirs(struct state *s, const struct vv *stable, size_t limit, const struct
 		if (io->gone)
 			io->gone(io->ctx, l.c[i].d->num);
 	}
+	if (n && io->commit && !io->commit(io->ctx))
+		n = 0;
+	else if (n)
+		drop_empty_regs(s, &l);
 	state_drop_dirs(s, go, n);
 	free(go);
 	free(l.c);

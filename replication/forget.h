@@ -35,6 +35,8 @@ struct forget_io {
 	bool (*holds)(void *ctx, uint64_t dir_num);
 	/* Its row is to go.  May be NULL. */
 	void (*gone)(void *ctx, uint64_t dir_num);
+	/* Makes that durable, with state.forgot; false: all stays.  May be NULL. */
+	bool (*commit)(void *ctx);
 };
 
 /*

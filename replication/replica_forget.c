@@ -107,11 +107,20 @@ gone(void *ctx, uint64_t dir_num)
 	index_delete_dir(((struct replica *)ctx)->x, dir_num);
 }
 
+static bool
+commit(void *ctx)
+{
+	struct replica *r = ctx;
+
+	r->forgot_changed = true;
+	return replica_commit(r) == 0;
+}
+
 /* One step, in a transaction of its own.  False: there is no more to do. */
 static bool
 step(struct replica *r)
 {
-	struct forget_io io = { r, holds, gone };
+	struct forget_io io = { r, holds, gone, commit };
 	struct step q = { .r = r };
 	int rc = 0;
 
@@ -122,8 +131,7 @@ step(struct replica *r)
 	else
 		q.progress = forget_dirs(r->s, &r->forgetting.stable, FORGET_DIRS_MAX, &io) > 0;
 	r->forgot_changed |= q.progress;
-	/* What failed to be written is gone from memory: it is read again later, and
-	 * forgotten again. */
+	/* A row that failed to go is read again later, and forgotten again. */
 	return replica_commit(r) == 0 && rc == 0 && q.progress;
 }
 
