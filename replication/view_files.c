@@ -274,6 +274,25 @@ must_part(struct view *v, struct disk_dir *dd, const struct slot *p)
 	return PARTING_LATER;
 }
 
+/* The same for a file that was lifted: another name of it stays, and is copied. */
+static bool
+is_shared(struct view *v, const struct slot *p)
+{
+	struct stat st;
+	uint64_t size;
+	int fd;
+
+	if (fstatat(v->r->moving_fd, p->lifted->temp, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink < 2 ||
+	    !view_lifted_is_as_noted(v, p->lifted) ||
+	    !disk_attrs_differ(v->r, v->r->moving_fd, p->lifted->temp, &st, &p->e->attrs))
+		return false;
+	fd = content_open(v->r, &p->e->hash, &size);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
 static void
 match(struct view *v, struct reg *about, const struct folder *f, const struct name_group *g, struct slot *slots)
 {
@@ -434,6 +453,8 @@ update_group(struct view *v, struct reg *reg)
 		if (parting != PARTING_NOW)
 			continue;
 		slots[i].lifted = find_lifted(v, &g, &f, &slots[i].e->hash);
+		if (slots[i].lifted && is_shared(v, &slots[i]))
+			slots[i].lifted = NULL;
 		place_file(v, dd, &slots[i]);
 		if (slots[i].in_place && slots[i].from_reg != slots[i].e->leader_reg &&
 		    reg_file_find(slots[i].e->leader_reg, slots[i].e->name)) {
