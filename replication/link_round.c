@@ -63,6 +63,23 @@ when_settled(struct link *l, link_later_fn *fn)
 		l->r->view->settle(l->r->view->ctx, link_later_run, link_later(l, fn));
 }
 
+/* Is it of this peer that the content is to come?  Also if nobody that is linked
+ * told of it: what was wanted before a restart, or a peer that is away has. */
+static bool
+is_to_come(const struct link *l, const struct want *w)
+{
+	const struct link *other;
+
+	if (w->link || w->from == l->id)
+		return w->link == l || w->from == l->id;
+	if (!w->waiters_len)
+		return false;
+	DL_FOREACH(l->r->links, other)
+		if (other->id == w->from && link_is_up(other))
+			return false;
+	return true;
+}
+
 enum arrival { ARRIVING, ARRIVED, NO_ROOM };
 
 static enum arrival
@@ -72,7 +89,7 @@ arrival_of(struct link *l)
 	bool all = true;
 
 	HASH_ITER(hh, l->r->wants, w, tmp) {
-		if (w->from != l->id)
+		if (!is_to_come(l, w))
 			continue;
 		if (w->full)
 			return NO_ROOM;

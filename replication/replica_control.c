@@ -398,6 +398,8 @@ run_command(struct replica *r, struct control_conn *c, const char *line)
 		cmd_wait(r, c, q);
 	} else if (strcmp(cmd, "reload") == 0) {
 		peers_reload(r);
+		/* Who paused wants nothing more, not even what is on its way. */
+		peers_tick(r, replica_now_ms());
 		reply_ok(c);
 	} else if (strcmp(cmd, "retire") == 0) {
 		cmd_retire(r, c, q);

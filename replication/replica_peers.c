@@ -222,6 +222,7 @@ peers_reload(struct replica *r)
 	for (struct peer *p = r->peers; p; p = p->next) {
 		p->retry_at_ms = 0;
 		p->tries = 0;
+		p->idle_at_ms = 0;
 		if (p->link)
 			link_pause_changed(p->link);
 		if (p->link && p->transport && !settings_find(&s, p->name))

@@ -320,13 +320,23 @@ check_host_key(struct link *l)
 
 enum verdict { ACCEPTED, REFUSED, BROKEN };
 
+/* libssh2 tells of a key as refused too when the connection broke meanwhile. */
+static bool
+has_hung_up(const struct link *l)
+{
+	char c;
+	ssize_t n = recv(l->sock, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 static enum verdict
 verdict_of(struct link *l, int rc)
 {
 	if (rc == 0)
 		return ACCEPTED;
 	if (rc == LIBSSH2_ERROR_EAGAIN || rc == LIBSSH2_ERROR_SOCKET_SEND ||
-	    rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_DISCONNECT) {
+	    rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || has_hung_up(l)) {
 		/* After some tries servers hang up: that is a refusal too. */
 		fail(l, l->offered > 1 ? TRANSPORT_REFUSED : TRANSPORT_UNREACHABLE, "authentication", rc);
 		return BROKEN;
