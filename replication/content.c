@@ -472,7 +472,7 @@ content_load(struct replica *r)
 		}
 		view_defer(r, reg);
 	}
-	trash_each_entry(r->staging_fd, clean_staged, r);
+	disk_each_entry(r->staging_fd, clean_staged, r);
 }
 
 /* ---- lists of chunks ---- */

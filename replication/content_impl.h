@@ -1,6 +1,6 @@
 /*
- * The insides of content on its way in, shared by content*.c, fetch*.c and the
- * link's link_content.c and link_fetch.c.  The replica's thread, but for what a
+ * The insides of content on its way in, shared by content*.c, fetch*.c,
+ * recycle.c, relay.c and the link's link_content.c and link_outline.c.  The replica's thread, but for what a
  * job of fetch_job.c works on while it runs.
  */
 #ifndef SIBFS_CONTENT_IMPL_H
@@ -176,7 +176,7 @@ struct fetch_job {
 bool		 recycle_take(struct replica *r, const struct want *w, struct source *out);
 bool		 recycle_has(const struct replica *r, const struct hash *h);
 
-/* ---- link_content.c, link_fetch.c ---- */
+/* ---- link_content.c, link_outline.c ---- */
 
 enum link_want { LINK_WANT_WHOLE, LINK_WANT_OUTLINE, LINK_WANT_RANGES };
 

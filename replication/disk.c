@@ -5,6 +5,7 @@
 
 #include "replication/disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -219,4 +220,22 @@ disk_assign(struct dir *d, struct disk_dir *dd)
 		return;
 	dd->ids = mem_resize(dd->ids, dd->ids_len + 1, sizeof(*dd->ids));
 	dd->ids[dd->ids_len++] = d;
+}
+
+void
+disk_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((de = readdir(dir)))
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			fn(arg, de->d_name);
+	closedir(dir);
 }

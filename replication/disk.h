@@ -63,6 +63,9 @@ disk_of(const struct dir *d)
 	return d->disk;
 }
 
+/* Calls fn for each entry of a directory, if it can be listed; fn may remove it. */
+void		 disk_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg);
+
 /* The name under which a lifted directory stands in moving/. */
 void		 disk_lifted_name(const struct disk_dir *dd, char *out, size_t size);
 

@@ -1,11 +1,11 @@
 /*
- * The index: STORE/.sibfs/index.db (SQLite, WAL, synchronous=FULL).  Every SQL
- * statement stands in index.c.  Rows of registers are keyed by (local directory
- * number, name), never by path: a moved directory is one row.
+ * The index: STORE/.sibfs/index.db (SQLite in WAL mode).  Every SQL statement
+ * stands in index.c.  Rows of registers are keyed by (local directory number,
+ * name), never by path: a moved directory is one row.
  *
  * One thread.  Changes belong to a transaction that the caller begins and
- * commits; what is committed survives a power cut.  Errors are -EIO (damaged or
- * unreadable), -ENOSPC, -ENOMEM.
+ * commits; what is committed and synced survives a power cut.  Errors are -EIO
+ * (damaged or unreadable), -ENOSPC, -ENOMEM.
  */
 #ifndef SIBFS_INDEX_H
 #define SIBFS_INDEX_H

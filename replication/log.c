@@ -86,6 +86,12 @@ log_open(const char *path)
 	return rc;
 }
 
+void
+log_quiet(void)
+{
+	shown = LOG_WARN;
+}
+
 /* Puts a full file aside; if that fails the log goes on in the old one. */
 static void
 rotate(void)

@@ -11,6 +11,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_TRACE };
  * otherwise.  path NULL: stderr; otherwise lines are appended to that file with
  * a time in front. */
 int		 log_open(const char *path);
+
+/* For commands that run for a moment, before anything is logged: only what is
+ * amiss is shown, unless SIBFS_LOG says otherwise. */
+void		 log_quiet(void);
 void		 log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_err(...)	log_line(LOG_ERROR, __VA_ARGS__)	/* needs a person */

@@ -21,6 +21,9 @@ struct state	*open_new_state(struct replica *r, uint64_t self);
 struct replica	*open_new_replica(void);
 void		 open_close_fd(int *fd);
 
+/* The first word of a small file, as those in /proc; empty if it cannot be read. */
+void		 open_read_word(const char *path, char *out, size_t size);
+
 /* The first rows of a new index: a new incarnation of that name; set NULL: a
  * random one. */
 int		 open_write_identity(struct replica *r, const char *node, const char *set);

@@ -243,7 +243,7 @@ heap_of(int dirfd)
 {
 	struct heap h = { .dirfd = dirfd };
 
-	trash_each_entry(dirfd, count_entry, &h);
+	disk_each_entry(dirfd, count_entry, &h);
 	return json_pack("{s:I,s:I}", "files", h.files, "bytes", h.bytes);
 }
 

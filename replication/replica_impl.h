@@ -475,9 +475,6 @@ void		 trash_take_as(struct replica *r, int dirfd, const char *name, const char 
 /* Bounds the trash by age and size. */
 void		 trash_prune(struct replica *r);
 
-/* Calls fn for each entry of a directory; fn may remove it. */
-void		 trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg);
-
 /* ---- recycle.c ---- */
 
 /* trash/NAME was a file of reg, with that content. */

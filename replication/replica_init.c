@@ -55,6 +55,8 @@ check_target(struct replica *r, char *why, size_t size)
 	if (fstatat(r->root_fd, META "/config", &st, 0) == 0)
 		return open_say(why, size, -EEXIST, "%s is a store that lost its index: `sibfs doctor %s` makes it anew",
 		    r->path, r->path);
+	if (fgetxattr(r->root_fd, "user.sibfs.store", NULL, 0) > 0)
+		return open_say(why, size, -EEXIST, "%s is in a mount of sibfs: it is replicated already", r->path);
 	if (fstatfs(r->root_fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
 		return open_say(why, size, -EINVAL, "%s is on a FUSE file system: use a directory on a disk", r->path);
 	if (is_inside_store(r->path))
@@ -183,7 +185,7 @@ replica_init(const char *path, const char *node, const char *set,
 undo:
 	index_close(r->x);
 	r->x = NULL;
-	trash_each_entry(r->chunks_fd, remove_list, r);
+	disk_each_entry(r->chunks_fd, remove_list, r);
 	remove_meta(r->root_fd);
 out:
 	replica_close(r);

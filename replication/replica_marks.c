@@ -1,6 +1,7 @@
 /*
  * `user.sibfs` of files and directories: what the index says, repeated where it
- * belongs.  Nothing depends on it but tools, so it is set when there is nothing
+ * belongs: for tools, for making a lost index anew, and to notice what was changed
+ * behind the mount.  All of these do without, so it is set when there is nothing
  * else to do, and on what has rested for a moment: what is gone, renamed or
  * written again within that is not marked for nothing.
  */

@@ -3,7 +3,6 @@
  */
 #include "config.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,6 +24,8 @@
 #include "replication/replica_impl.h"
 #include "replication/replica_place.h"
 #include "replication/take.h"
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"	/* changes with each start of the machine */
 
 
 int
@@ -373,17 +374,16 @@ find_inodes(struct replica *r, struct dir_inos *l)
 	}
 }
 
-/* Changes with each start of the machine. */
-static void
-read_boot_id(char *out, size_t size)
+void
+open_read_word(const char *path, char *out, size_t size)
 {
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd >= 0 ? read(fd, out, size - 1) : 0;
 
 	if (fd >= 0)
 		close(fd);
 	out[n > 0 ? n : 0] = '\0';
-	out[strcspn(out, "\n")] = '\0';
+	out[strcspn(out, " \n")] = '\0';
 }
 
 static int
@@ -404,7 +404,7 @@ load(struct replica *r, char *why, size_t size)
 		return open_say(why, size, -EIO, "%s: the index lacks what it must hold", r->path);
 	get_text(r->x, "clean", clean, sizeof(clean));
 	r->clean_start = clean[0] == '1';
-	read_boot_id(boot, sizeof(boot));
+	open_read_word(BOOT_ID, boot, sizeof(boot));
 	get_text(r->x, "boot", last_boot, sizeof(last_boot));
 	r->same_boot = *boot && strcmp(boot, last_boot) == 0;
 	r->s = open_new_state(r, self);
@@ -531,7 +531,7 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 	view_update(r);
 	if (!r->clean_start)
 		replica_recovered(r);
-	read_boot_id(boot, sizeof(boot));
+	open_read_word(BOOT_ID, boot, sizeof(boot));
 	if (replica_commit(r) < 0 || index_begin(r->x) < 0 || index_set_value(r->x, "clean", "0", 1) < 0 ||
 	    index_set_value(r->x, "boot", boot, strlen(boot)) < 0 ||
 	    index_commit(r->x) < 0) {

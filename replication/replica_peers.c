@@ -119,7 +119,7 @@ peers_link_ended(struct replica *r, struct peer *p, const char *state, const cha
 		why = *text ? text : "the far end closed the link";
 	if (end == TRANSPORT_REFUSED && *text)
 		why = text;
-	if (peers_paused(r, p))
+	if (peers_paused(r, p) || r->stopping)
 		log_info("%s: link closed", p->name);
 	else if (strcmp(p->error, why) != 0 || strcmp(p->state, "connected") == 0)
 		log_warn("%s: %s", p->name, why);

@@ -56,13 +56,7 @@ fs_text(int fd, char *out, size_t size)
 static void
 machine_text(char *out, size_t size)
 {
-	int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd >= 0 ? read(fd, out, size - 1) : 0;
-
-	if (fd >= 0)
-		close(fd);
-	out[n > 0 ? n : 0] = '\0';
-	out[strcspn(out, " \n")] = '\0';
+	open_read_word("/etc/machine-id", out, size);
 	if (!*out)
 		snprintf(out, size, "-");
 }

@@ -82,27 +82,17 @@ in_journal(const struct recovery *q, ino_t dir, const char *name)
 }
 
 static void
-list_moving(struct recovery *q)
+add_moving(void *arg, const char *name)
 {
-	int fd = openat(q->r->moving_fd, ".", DIR_FLAGS);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
+	struct recovery *q = arg;
 	struct stat st;
 
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
+	if (strlen(name) >= sizeof(q->moving->name) ||
+	    fstatat(q->r->moving_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	}
-	while ((de = readdir(dir))) {
-		if (de->d_name[0] == '.' || strlen(de->d_name) >= sizeof(q->moving->name) ||
-		    fstatat(q->r->moving_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		q->moving = mem_resize(q->moving, q->moving_len + 1, sizeof(*q->moving));
-		q->moving[q->moving_len].ino = st.st_ino;
-		strcpy(q->moving[q->moving_len++].name, de->d_name);
-	}
-	closedir(dir);
+	q->moving = mem_resize(q->moving, q->moving_len + 1, sizeof(*q->moving));
+	q->moving[q->moving_len].ino = st.st_ino;
+	strcpy(q->moving[q->moving_len++].name, name);
 }
 
 static struct moving *
@@ -376,7 +366,7 @@ drop_moving(void *arg, const char *name)
 void
 replica_recovered(struct replica *r)
 {
-	trash_each_entry(r->moving_fd, drop_moving, r);
+	disk_each_entry(r->moving_fd, drop_moving, r);
 }
 
 void
@@ -390,7 +380,7 @@ replica_recover(struct replica *r)
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	read_journal(&q);
-	list_moving(&q);
+	disk_each_entry(r->moving_fd, add_moving, &q);
 	if (r->restored || !follow_journal(&q)) {
 		log_info("looking at the whole tree");
 		check_dirs(&q);

@@ -3,7 +3,6 @@
  */
 #include "config.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -18,24 +17,6 @@
 
 #define TRASH_BYTES (INT64_C(1) << 30)
 #define TRASH_DAYS 30
-
-void
-trash_each_entry(int dirfd, void (*fn)(void *arg, const char *name), void *arg)
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((de = readdir(dir)))
-		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
-			fn(arg, de->d_name);
-	closedir(dir);
-}
 
 struct trashed {
 	char *name;
@@ -83,7 +64,7 @@ remove_all(int dirfd, const char *name)
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	trash_each_entry(fd, remove_below, &fd);
+	disk_each_entry(fd, remove_below, &fd);
 	close(fd);
 	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
@@ -102,7 +83,7 @@ trash_prune(struct replica *r)
 	struct trash q = { .r = r };
 	int64_t now = (int64_t)time(NULL);
 
-	trash_each_entry(r->trash_fd, collect_trash, &q);
+	disk_each_entry(r->trash_fd, collect_trash, &q);
 	if (q.len)
 		qsort(q.t, q.len, sizeof(*q.t), oldest_first);
 	for (size_t i = 0; i < q.len; i++) {

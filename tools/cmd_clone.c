@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "replication/greeting.h"
+#include "replication/log.h"
 #include "replication/mem.h"
 #include "replication/replica.h"
 #include "replication/settings.h"
@@ -416,6 +417,7 @@ run(struct clone *q)
 		return rc;
 	if ((rc = catch_signals(q)) != CLI_DONE)
 		return rc;
+	log_quiet();
 	return fetch(q);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replication/log.h"
 #include "replication/replica.h"
 #include "replication/settings.h"
 #include "tools/cli.h"
@@ -84,6 +85,7 @@ run_here(const struct located *l, const struct round *r, char *why, size_t why_s
 
 	if (rc < 0)
 		return cli_exit_of(rc);
+	log_quiet();
 	rc = replica_start(replica, NULL, NULL);
 	if (rc < 0) {
 		snprintf(why, why_size, "cannot start replicating %s: %s", l->store, strerror(-rc));

@@ -12,6 +12,9 @@ ok "a mount stands there" mountpoint -q "$s"
 echo inside >"$s/file"
 ok "a file is written in it" has "$s/file" inside
 is ".sibfs is hidden" "$(names "$s")" file
+mkdir "$s/sub"
+like "what is in a mount needs no init" "$(sibfs init "$s/sub" --node n 2>&1)" 'replicated already'
+rmdir "$s/sub"
 ok "any path inside leads to the store" sibfs status "$s/file"
 fails "a store that is mounted is not mounted again" sibfs mount "$s" "$T/over/mnt"
 ok "umount takes any path inside" sibfs umount "$s/file"

@@ -21,6 +21,9 @@ within 5 "a renamed directory" 'has server/store/e/deep deep && [ ! -e server/st
 rm $l/hello
 within 5 "a removed file goes" '[ ! -e server/store/hello ]'
 ok "sync works" sibfs sync "$T/laptop/store" server --timeout=30
+replica_umount laptop
+is "also without a mount, and says nothing" "$(sibfs sync "$T/laptop/store" server --timeout=30 2>&1)" ""
+replica_mount laptop
 
 replica_mount server
 ok "the server can mount later" has server/mnt/e/deep deep

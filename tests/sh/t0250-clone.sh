@@ -19,7 +19,8 @@ head -c 3M /dev/urandom >$s/other
 sibfs status "$T/server/store" >/dev/null
 
 mkdir laptop
-ok "clone makes a replica" clone "$url" "$T/laptop/store" --node laptop
+ok "clone makes a replica" eval 'clone "$url" "$T/laptop/store" --node laptop 2>clone.err'
+is "and says nothing, where no terminal shows how far it is" "$(cat clone.err)" ""
 is "with all that was there, without a mount" "$(tree laptop/store | grep -v sibfs)" "$(tree $s)"
 mkdir laptop/mnt
 replica_mount laptop
