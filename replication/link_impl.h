@@ -12,29 +12,38 @@
 #include "replication/throttle.h"
 #include "replication/wire.h"
 
+/* How much is queued: what stands in the queue delays all that comes after it,
+ * so a slow link (or one with a limit) gets less. */
 #define OUT_HIGH (1u << 20)
 #define OUT_HIGH_MIN (16u << 10)
-#define IN_CHUNK (256u << 10)
+#define DATA_BLOCK (128u << 10)	/* of a content at a time, in turn with others */
+#define DATA_BLOCK_MIN (4u << 10)
+#define IN_CHUNK (256u << 10)	/* read at a time */
+
+/* A batch; and the contents that come along in it, each and for one register. */
 #define BATCH_ROWS 200
 #define BATCH_BYTES (512u << 10)
 #define INLINE_MAX (32u << 10)
-#define DATA_BLOCK (128u << 10)
-#define DATA_BLOCK_MIN (4u << 10)
-#define OFFER_MAX 10000
-#define OFFER_BYTES (1u << 20)
 #define INLINE_SUM_MAX (256u << 10)
-#define SILENCE_MS 60000
+
+#define OFFER_MAX 10000		/* directories in one offer */
+#define OFFER_BYTES (1u << 20)
+
+#define SILENCE_MS 60000	/* then it is dead */
 #define PING_MS 15000
 #define GREETING_MS 30000	/* to connect, log in and greet */
-#define ACK_MS 500
+#define ACK_MS 500		/* no more often, while contents come */
+
+/* What a peer may ask for and leave unanswered; more ends the link. */
 #define ROUNDS_MAX 8
+#define RANGES_MAX 4096		/* that may be waiting, of one content */
+#define SERVING_MAX 256		/* contents asked for and not sent yet */
+
+/* The end of a call that the other side made as well: nothing is wrong. */
 #define ALREADY "already connected"
 #define OLD_PEER "it was away while deletions were forgotten, and its sibfs is too old to catch up"
 
 typedef Sibfs__Wire__Frame Frame;
-
-#define RANGES_MAX 4096		/* that may be waiting, of one content */
-#define SERVING_MAX 256		/* contents asked for and not sent yet */
 
 struct range {
 	uint64_t from, to;

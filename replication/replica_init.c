@@ -67,7 +67,8 @@ check_target(struct replica *r, char *why, size_t size)
 		rc = -errno;
 		if (rc == -EROFS)
 			return open_say(why, size, rc, "%s is not writable: read-only file system", r->path);
-		return open_say(why, size, rc, "%s: this file system has no user extended attributes", r->path);
+		return open_say(why, size, rc, "%s: this file system has no user extended attributes: ext4, XFS "
+		    "and btrfs have them", r->path);
 	}
 	fremovexattr(r->root_fd, "user.sibfs.probe");
 	return 0;

@@ -401,7 +401,8 @@ load(struct replica *r, char *why, size_t size)
 	    (rc = get_number(r->x, "incarnation", &self)) < 0 || (rc = get_number(r->x, "epoch", &r->epoch)) < 0 ||
 	    (rc = get_number(r->x, "counter", &counter)) < 0 || (rc = get_number(r->x, "hlc", &hlc)) < 0 ||
 	    (rc = get_number(r->x, "seq", &seq)) < 0)
-		return open_say(why, size, -EIO, "%s: the index lacks what it must hold", r->path);
+		return open_say(why, size, -EIO, "%s: the index lacks what it must hold: `sibfs doctor --rebuild %s` "
+		    "makes it anew", r->path, r->path);
 	get_text(r->x, "clean", clean, sizeof(clean));
 	r->clean_start = clean[0] == '1';
 	open_read_word(BOOT_ID, boot, sizeof(boot));

@@ -195,7 +195,7 @@ replica_rebuild(const char *path, const char *node, bool force, struct rebuilt *
 	if ((rc = open_files(r, why, size)) < 0 || (rc = read_names(r, node, why, size)) < 0)
 		goto out;
 	if (!force && faccessat(r->meta_fd, "index.db", F_OK, 0) == 0) {
-		rc = open_say(why, size, -EEXIST, "%s has an index", r->path);
+		rc = open_say(why, size, -EEXIST, "%s has an index: --rebuild puts it aside and makes it anew", r->path);
 		goto out;
 	}
 	put_aside(r);

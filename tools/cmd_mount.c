@@ -340,7 +340,7 @@ end_daemon(int fd, const char *path)
 	if (rc != CLI_DONE)
 		cli_fail(rc, "%s", why);
 	else if (!wait_for_end(fd, pidfd))
-		rc = cli_fail(CLI_TIMEOUT, "the daemon (pid %d) was asked to end and has not for %d s",
+		rc = cli_fail(CLI_TIMEOUT, "the daemon (pid %d) was asked to end and has not for %d s: umount -l detaches it",
 		    (int)pid, END_TIMEOUT_MS / 1000);
 out:
 	if (pidfd >= 0)
