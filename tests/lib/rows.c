@@ -227,10 +227,8 @@ restore_dirs(const struct rows *x, struct state *s, struct feed *feed)
 			d->val.moves[i].to = by_pointer(s, d->val.moves[i].to);
 			d->val.moves[i].from = by_pointer(s, d->val.moves[i].from);
 		}
-		if (d->told != DIR_TOLD) {
-			s->untold++;
-			s->untold_moved |= d->val.moves_len > 0;
-		}
+		if (d != s->root)
+			state_dir_loaded(s, d);
 		feed_add(feed, d->seq, d->num, NULL);
 	}
 }
