@@ -311,6 +311,30 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 		close(to);
 }
 
+void
+content_take(struct replica *r, int dirfd, const char *name, const struct hash *h)
+{
+	char hex[LISTS_NAME_MAX];
+	struct stat st;
+
+	/* It may have other names, which must not come along.  Symbolic links are
+	 * staged as the text they hold. */
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink > 1 ||
+	    content_staged(r, h)) {
+		content_keep(r, dirfd, name, h);
+		trash_take(r, dirfd, name, name);
+		return;
+	}
+	lists_name(h, hex);
+	if (renameat2(dirfd, name, r->staging_fd, hex, RENAME_NOREPLACE) < 0) {
+		if (errno != EEXIST)
+			log_warn("%s cannot be moved aside: %s", name, strerror(errno));
+		else
+			trash_take(r, dirfd, name, name);
+	}
+	content_staged_add(r, h)->kept = true;
+}
+
 /* ---- what a register waits for ---- */
 
 /* Does the register show a file of that content already? */

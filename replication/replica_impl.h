@@ -354,6 +354,10 @@ void		 local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *
 /* dd/name is not there any more, and users touched it. */
 void		 local_gone(struct replica *r, struct disk_dir *dd, const char *name);
 
+/* The attributes of dd/name on disk are those that users set, unless the view has
+ * still to set others there. */
+void		 local_attrs_at(struct replica *r, struct disk_dir *dd, const char *name);
+
 int		 local_answer(struct replica *r, const struct event *e, char **out);
 
 /* ---- replica_ignore.c: names that stay local ---- */
@@ -440,6 +444,8 @@ bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
 /* Keeps the content of a file that leaves the tree: nothing shows it, but it is
  * live, and may show again or be asked for by a peer. */
 void		 content_keep(struct replica *r, int dirfd, const char *name, const struct hash *h);
+/* A file leaves the tree for staging/, from where it is put in place anew. */
+void		 content_take(struct replica *r, int dirfd, const char *name, const struct hash *h);
 /* Content that a name shows went astray: asks for it. */
 void		 content_fetch(struct replica *r, const struct reg *reg, const struct version *v);
 int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);

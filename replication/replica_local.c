@@ -751,6 +751,38 @@ attrs_changed(struct replica *r, const struct event *e, struct disk_dir *at)
 		file_attrs_changed(r, at, e->name, e->ino, e->attrs);
 }
 
+void
+local_attrs_at(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	int fd = disk_fd(&r->disk, dd);
+	struct disk_dir *sub;
+	struct seen q;
+	struct stat st;
+	bool shown;
+
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (S_ISDIR(st.st_mode)) {
+		sub = disk_find(&r->disk, st.st_ino);
+		shown = sub && sub->ids_len && sub->up == dd;
+		for (size_t i = 0; shown && i < sub->ids_len; i++)
+			shown = !sub->ids[i]->again && !sub->ids[i]->touched;
+		if (shown)
+			dir_attrs_changed(r, sub, 0);
+		return;
+	}
+	local_seen_open(r, dd, name, &q);
+	shown = q.e != NULL;
+	for (size_t i = 0; shown && i < q.e->refs_len; i++) {
+		const struct reg *reg = q.e->refs[i].reg;
+
+		shown = !reg->pending && !reg->again && !reg->touched;
+	}
+	local_seen_close(&q);
+	if (shown)
+		file_attrs_changed(r, dd, name, st.st_ino, 0);
+}
+
 /* ---- other names of a file ---- */
 
 /* Noted names of one inode, but for the one that an event is about: what is done

@@ -18,7 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "replication/replica_impl.h"
+#include "replication/local_impl.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 #define JOURNAL_READ_MAX (256 << 20)
@@ -42,6 +45,7 @@ struct recovery {
 	struct journal_line *lines;
 	struct moving *moving;
 	size_t moving_len;
+	bool parted;		/* what was one directory on disk is to be several */
 };
 
 static void
@@ -104,8 +108,39 @@ find_moving(const struct recovery *q, uint64_t ino)
 	return NULL;
 }
 
+/* A file of reg that was noted as f goes to staging/, from where the view puts it in
+ * its place; what was written to it since is a version first. */
+static void
+stage_noted(struct replica *r, struct reg *reg, int dirfd, const char *name, const struct reg_file *f)
+{
+	struct hash h = f->hash;
+	struct local_file now;
+	struct name_group g;
+	struct folder folder;
+	struct obstack o;
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !local_stamp_same(&f->stamp, &st) &&
+	    local_read_file(r, dirfd, name, &st, NULL, &now) == 0) {
+		obstack_init(&o);
+		display_folder(r->s, reg->dir, &o, &folder);
+		display_group(r->s, &folder, reg_name(reg), &o, &g);
+		for (size_t i = 0; i < g.len; i++)
+			if (hash_compare(&g.files[i].hash, &h) == 0 && hash_compare(&now.hash, &h) != 0) {
+				local_write(r->s, reg->dir, g.files[i].name, &now, NULL);
+				break;
+			}
+		h = now.hash;
+		attrs_fini(&now.attrs);
+		group_fini(&g);
+		obstack_free(&o, NULL);
+	}
+	content_take(r, dirfd, name, &h);
+}
+
 /* Before anything is taken for a user's doing: what was lifted stands where it
- * is noted, and what had come there already waits in its place. */
+ * is noted, and what had come there already waits in its place.  Where a directory
+ * came, it stays, and what was lifted is placed anew. */
 static int
 restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -118,19 +153,130 @@ restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 
 	(void)seq;
 	for (uint32_t i = 0; fd >= 0 && i < reg->files_len; i++) {
-		const struct reg_file *f = &reg->files[i];
+		struct reg_file *f = &reg->files[i];
 		struct moving *m = find_moving(q, f->stamp.ino);
 
 		if (!m)
 			continue;
 		state_touch_reg(q->r->s, reg);
-		if (renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0)
+		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+			stage_noted(q->r, reg, q->r->moving_fd, m->name, f);
 			m->ino = 0;
-		else if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
-		    renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_EXCHANGE) == 0)
+			reg_file_forget(reg, f->name);
+			state_reg_noted(q->r->s, reg);
+			i--;
+		} else if (renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
+			m->ino = 0;
+		} else if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_EXCHANGE) == 0) {
 			m->ino = st.st_ino;
+		}
 	}
 	return 0;
+}
+
+/* ---- directories that were to part ---- */
+
+/* Those that are noted in one directory on disk, and show at more than one place:
+ * the view was taking them apart. */
+struct parting {
+	struct recovery *q;
+	struct disk_dir *dd;
+	struct dir *d;		/* the one that leaves it */
+};
+
+static bool
+stands_where_shown(struct replica *r, const struct dir *d, uint64_t ino)
+{
+	struct disk_dir *up = d->at.up ? disk_of(d->at.up) : NULL;
+	int fd = up ? disk_fd(&r->disk, up) : -1;
+	struct stat st;
+
+	return fd >= 0 && fstatat(fd, d->at.name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino;
+}
+
+static bool
+same_place(const struct dir *a, const struct dir *b)
+{
+	return a->at.up && b->at.up && disk_of(a->at.up) == disk_of(b->at.up) && strcmp(a->at.name, b->at.name) == 0;
+}
+
+/* A file of the one that leaves, to be put in its place by the view. */
+static void
+part_file(struct parting *p, struct reg *reg, int dirfd, const struct reg_file *f)
+{
+	struct replica *r = p->q->r;
+	struct moving *m = find_moving(p->q, f->stamp.ino);
+	struct stat st;
+
+	if (m) {
+		stage_noted(r, reg, r->moving_fd, m->name, f);
+		m->ino = 0;
+	} else if (fstatat(dirfd, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (in_journal(p->q, p->dd->ino, f->name))
+			local_unlink(r->s, p->d, f->name);
+	} else if (local_stamp_same(&f->stamp, &st) || in_journal(p->q, p->dd->ino, f->name)) {
+		stage_noted(r, reg, dirfd, f->name, f);
+	}
+}
+
+static int
+part_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct parting *p = arg;
+	struct replica *r = p->q->r;
+	struct reg *reg = state_reg(r->s, p->d, name, false);
+	int fd = disk_fd(&r->disk, p->dd);
+
+	(void)dir_num;
+	(void)seq;
+	while (reg && fd >= 0 && reg->files_len) {
+		struct reg_file f = reg->files[0];
+
+		f.name = mem_str(f.name);
+		part_file(p, reg, fd, &f);
+		reg_file_forget(reg, f.name);
+		state_reg_noted(r->s, reg);
+		state_touch_reg(r->s, reg);
+		free(f.name);
+	}
+	return 0;
+}
+
+/*
+ * The one stays that shows where the directory stands by now; what the others
+ * have in it is lifted, as the view would have gone on.  Else their files were
+ * taken for new ones of the one that is first.
+ */
+static void
+part_dirs(struct recovery *q)
+{
+	struct disk_dir *dd, *tmp;
+
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
+		struct dir *stays = NULL;
+
+		if (dd->ids_len < 2)
+			continue;
+		for (size_t i = 0; i < dd->ids_len && !stays; i++)
+			if (stands_where_shown(q->r, dd->ids[i], dd->ino))
+				stays = dd->ids[i];
+		if (stays)
+			disk_place(dd, disk_of(stays->at.up), stays->at.name);
+		else
+			stays = dd->ids[0];
+		for (size_t i = dd->ids_len; i-- > 0;) {
+			struct parting p = { q, dd, dd->ids[i] };
+
+			if (p.d == stays || same_place(p.d, stays))
+				continue;
+			index_regs_in_dir(q->r->x, p.d->num, part_row, &p);
+			disk_assign(p.d, NULL);
+			state_dir_noted(q->r->s, p.d);
+			state_touch_dir(q->r->s, p.d);
+			q->parted = true;
+		}
+	}
 }
 
 static void
@@ -163,9 +309,9 @@ unshow(struct replica *r, struct reg *reg)
 		view_defer(r, reg);
 }
 
-/* The names that siblings of a name have, as far as they stand on disk. */
+/* A name, and those that its siblings have, as far as they stand on disk. */
 static void
-reconcile_siblings(struct replica *r, struct disk_dir *dd, const char *name)
+reconcile_name_and_siblings(struct replica *r, struct disk_dir *dd, const char *name)
 {
 	int fd = disk_fd(&r->disk, dd);
 	size_t len = strlen(name), n = 0;
@@ -173,6 +319,7 @@ reconcile_siblings(struct replica *r, struct disk_dir *dd, const char *name)
 	struct dirent *de;
 	DIR *dir;
 
+	local_reconcile_name(r, dd, name);
 	fd = fd < 0 ? fd : openat(fd, ".", DIR_FLAGS);
 	if (fd < 0 || !(dir = fdopendir(fd)))
 		return;
@@ -203,15 +350,14 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	(void)seq;
 	if (!reg || fd < 0)
 		return 0;
-	if (reg->pending) {
-		local_reconcile_name(q->r, dd, reg_name(reg));
-		reconcile_siblings(q->r, dd, reg_name(reg));
-	}
+	if (reg->pending)
+		reconcile_name_and_siblings(q->r, dd, reg_name(reg));
 	for (uint32_t i = 0; i < reg->files_len; i++) {
 		struct reg_file *f = &reg->files[i];
 		const struct moving *m;
+		bool stands = fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		if (stands && !S_ISDIR(st.st_mode))
 			continue;
 		m = find_moving(q, f->stamp.ino);
 		if (m && renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
@@ -233,7 +379,15 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 			/* Removed by a user, as far as can be known. */
 			char *gone = mem_str(f->name);
 
-			local_gone(q->r, dd, gone);
+			if (!stands)
+				local_gone(q->r, dd, gone);
+			if (reg_file_find(reg, gone)) {
+				/* It shows under another name by now. */
+				reg_file_forget(reg, gone);
+				state_reg_noted(q->r->s, reg);
+				state_touch_reg(q->r->s, reg);
+				reconcile_name_and_siblings(q->r, dd, reg_name(reg));
+			}
 			free(gone);
 			return 0;
 		}
@@ -322,7 +476,8 @@ follow_journal(struct recovery *q)
 {
 	struct disk_dir *dd, *tmp;
 
-	if (!q->r->same_boot || q->moving_len || (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
+	if (!q->r->same_boot || q->moving_len || q->parted || q->r->s->touched_dirs.len ||
+	    (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
 		return false;
 	/* What was moved is found at its new place before it is missed at the
 	 * old; directories first, as files may stand where they did. */
@@ -335,6 +490,19 @@ follow_journal(struct recovery *q)
 	index_regs_pending(q->r->x, check_row, q);
 	index_regs_in_conflict(q->r->x, check_row, q);
 	return true;
+}
+
+/* What users set there is in the journal, too, and moves nothing that is noted. */
+static void
+compare_attrs(struct recovery *q)
+{
+	for (const char *p = q->text; p < q->text + q->len; p += strlen(p) + 1) {
+		const char *name;
+		struct disk_dir *dd = entry_dir(q, p, &name);
+
+		if (dd && *name)
+			local_attrs_at(q->r, dd, name);
+	}
 }
 
 static bool
@@ -381,6 +549,7 @@ replica_recover(struct replica *r)
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	read_journal(&q);
 	disk_each_entry(r->moving_fd, add_moving, &q);
+	part_dirs(&q);
 	if (r->restored || !follow_journal(&q)) {
 		log_info("looking at the whole tree");
 		check_dirs(&q);
@@ -391,6 +560,8 @@ replica_recover(struct replica *r)
 		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
 		drop_missing_dirs(&q);
 	}
+	if (!r->restored)
+		compare_attrs(&q);
 	for (struct journal_line *l = q.lines, *next; l; l = next) {
 		next = l->hh.next;
 		HASH_DEL(q.lines, l);

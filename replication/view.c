@@ -245,17 +245,16 @@ remove_orphan(struct view *v, struct disk_dir *dd)
 		trash_take(v->r, v->r->moving_fd, temp, dd->name);
 }
 
-/* Do versions that show as others', or not yet, still have that content? */
-static bool
-is_still_known(struct view *v, const struct lifted *l)
+bool
+view_is_live(struct view *v, struct reg *about, const struct hash *h)
 {
 	struct folder f;
 
-	display_folder(v->r->s, l->reg->dir, &v->o, &f);
+	display_folder(v->r->s, about->dir, &v->o, &f);
 	for (size_t i = 0; i < f.len; i++) {
-		struct reg *reg = state_reg(v->r->s, f.ids[i], reg_name(l->reg), false);
+		struct reg *reg = state_reg(v->r->s, f.ids[i], reg_name(about), false);
 
-		if (reg && (regval_has(&reg->shown, &l->hash) || regval_has(reg_known(reg), &l->hash)))
+		if (reg && (regval_has(&reg->shown, h) || regval_has(reg_known(reg), h)))
 			return true;
 	}
 	return false;
@@ -267,7 +266,7 @@ finish(struct view *v)
 	for (size_t i = 0; i < v->lifted_len; i++) {
 		struct lifted *l = &v->lifted[i];
 
-		if (!l->placed && is_still_known(v, l) && view_lifted_is_as_noted(v, l))
+		if (!l->placed && view_is_live(v, l->reg, &l->hash) && view_lifted_is_as_noted(v, l))
 			content_keep(v->r, v->r->moving_fd, l->temp, &l->hash);
 		if (!l->placed)
 			trash_take(v->r, v->r->moving_fd, l->temp, l->name);

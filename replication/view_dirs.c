@@ -50,10 +50,14 @@ view_lift_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char 
 	struct reg_file *f = reg_file_find(reg, name);
 	struct lifted l = { .reg = reg, .hash = f->hash, .stamp = f->stamp };
 	int fd = disk_fd(&v->r->disk, dd);
+	struct stat st;
 
 	snprintf(l.temp, sizeof(l.temp), "f-%" PRIx64, ++v->r->next_temp);
 	l.name = mem_str(name);
-	if (fd < 0 || renameat2(fd, name, v->r->moving_fd, l.temp, RENAME_NOREPLACE) < 0) {
+	/* What is noted as a file and is a directory by now is no file of ours. */
+	if (fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+		free(l.name);
+	} else if (fd < 0 || renameat2(fd, name, v->r->moving_fd, l.temp, RENAME_NOREPLACE) < 0) {
 		if (fd >= 0 && errno != ENOENT)
 			log_warn("cannot move %s aside: %s", name, strerror(errno));
 		free(l.name);

@@ -26,6 +26,7 @@ struct slot {
 	bool in_place;
 	ino_t replaces;			/* a file of ours whose note is gone already */
 	struct hash was;		/* what that held */
+	bool keep;			/* of a version that is live still, and shows nowhere */
 	struct lifted *lifted;
 };
 
@@ -147,6 +148,8 @@ put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, co
 		v->r->view->replaced(v->r->view->ctx, old.st_ino);
 		v->r->view->moved(v->r->view->ctx, old.st_ino, dd->ino, name, 0, NULL);
 	}
+	if (p->keep && old.st_ino == p->replaces)
+		content_keep(v->r, from, temp, &p->was);
 	trash_take_as(v->r, from, temp, name, trash);
 	if (*trash && old.st_ino == p->replaces)
 		recycle_note(v->r, p->e->leader_reg, &p->was, trash);
@@ -166,6 +169,8 @@ remove_replaced(struct view *v, struct disk_dir *dd, const struct slot *p)
 	if (v->r->view)
 		v->r->view->replaced(v->r->view->ctx, st.st_ino);
 	view_tell_moved(v->r, st.st_ino, dd->ino, p->e->name, 0, NULL);
+	if (p->keep)
+		content_keep(v->r, fd, p->e->name, &p->was);
 	trash_take(v->r, fd, p->e->name, p->e->name);
 }
 
@@ -395,6 +400,7 @@ clear_group(struct view *v, struct disk_dir *dd, const struct folder *f, const s
 				/* Replaced in one step by what comes. */
 				p->replaces = rec->stamp.ino;
 				p->was = rec->hash;
+				p->keep = is_as_noted(v, dd, rec) && view_is_live(v, reg, &rec->hash);
 				reg_file_forget(reg, rec->name);
 				state_reg_noted(v->r->s, reg);
 			} else {

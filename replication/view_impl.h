@@ -42,6 +42,9 @@ void		 view_note(struct replica *r, ino_t dir, const char *name);
 void		 view_tell_moved(struct replica *r, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char *name2);
 void		 view_not_again(struct replica *r, struct dir *d, struct reg *reg);
 bool		 view_is_writing(const struct replica *r, ino_t ino);
+/* Do versions under the name of that register still have that content?  They may
+ * show as others', or not yet. */
+bool		 view_is_live(struct view *v, struct reg *about, const struct hash *h);
 bool		 view_same_stamp(const struct file_stamp *f, const struct stat *st);
 
 /* ---- view_dirs.c ---- */

@@ -1,8 +1,9 @@
 /*
  * Histories of whole replicas, from seeds.  See replica_sim.h.
  *
- *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--dir DIR]
+ *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
+ *		[--stored FILE]
  *
  * Without it, `--without` is full: disks are never full.
  *
@@ -995,8 +996,66 @@ report(uint64_t seed, unsigned steps, const struct outcome *o, bool shorter)
 		left = shrink(seed, steps, left_out, o);
 	if (!shorter)
 		return;
-	printf("# shortened to %u steps:\n", left);
+	printf("# shortened to %u steps: --seed %llu --count 1 --steps %u --only ", left, (unsigned long long)seed, steps);
+	for (unsigned i = 0, n = 0; i < steps; i++)
+		if (!left_out[i])
+			printf("%s%u", n++ ? "," : "", i);
+	printf("\n");
 	try(seed, steps, left_out, true);
+}
+
+/* All but the steps that are listed: numbers with commas between them. */
+static void
+leave_out_others(const char *list, bool *left_out)
+{
+	char *end;
+
+	memset(left_out, true, STEPS_MAX * sizeof(*left_out));
+	for (const char *p = list; *p; p = *end ? end + 1 : end) {
+		unsigned long n = strtoul(p, &end, 10);
+
+		if (end == p)
+			break;
+		if (n < STEPS_MAX)
+			left_out[n] = false;
+	}
+}
+
+/*
+ * Histories that failed once: a line each, with the seed, the number of steps,
+ * and the steps that it was shortened to, or "all".  Returns how many fail.
+ */
+static unsigned
+replay_stored(const char *path, uint64_t *done, bool tell)
+{
+	static bool left_out[STEPS_MAX];
+	FILE *f = fopen(path, "r");
+	unsigned failed = 0, steps;
+	unsigned long long seed;
+	char line[4000], list[3000];
+
+	if (!f) {
+		printf("# %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		struct outcome o;
+		bool all;
+
+		if (sscanf(line, "%llu %u %2999s", &seed, &steps, list) != 3 || steps > STEPS_MAX)
+			continue;
+		all = strcmp(list, "all") == 0;
+		if (!all)
+			leave_out_others(list, left_out);
+		o = try(seed, steps, all ? NULL : left_out, tell);
+		if (o.failed)
+			printf("# stored: --seed %llu --count 1 --steps %u%s%s:\n%s", seed, steps, all ? "" : " --only ",
+			    all ? "" : list, o.said);
+		failed += o.failed;
+		++*done;
+	}
+	fclose(f);
+	return failed;
 }
 
 static const char *
@@ -1020,9 +1079,11 @@ main(int argc, char **argv)
 		{ "count", required_argument, NULL, 'c' }, { "steps", required_argument, NULL, 'n' },
 		{ "dir", required_argument, NULL, 'd' }, { "verbose", no_argument, NULL, 'v' },
 		{ "no-shrink", no_argument, NULL, 'x' }, { "failures", required_argument, NULL, 'f' },
-		{ "without", required_argument, NULL, 'w' }, { 0 },
+		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
+		{ "stored", required_argument, NULL, 'r' }, { 0 },
 	};
-	const char *given = getenv("SIBFS_SIM_SECONDS"), *dir = NULL;
+	const char *given = getenv("SIBFS_SIM_SECONDS"), *dir = NULL, *stored = NULL;
+	static bool left_out[STEPS_MAX];
 	unsigned seconds = given ? (unsigned)atoi(given) : 60, steps = 0, failed = 0, failures = 3;
 	uint64_t seed, first, count = 0, done = 0;
 	bool shorter = true, tell = false;
@@ -1040,6 +1101,8 @@ main(int argc, char **argv)
 		case 'v': tell = true; break;
 		case 'x': shorter = false; break;
 		case 'w': without = optarg; break;
+		case 'o': leave_out_others(optarg, left_out); break;
+		case 'r': stored = optarg; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}
@@ -1053,7 +1116,9 @@ main(int argc, char **argv)
 	}
 	first = seed;
 	end = faults_real_ms() + seconds * INT64_C(1000);
-	for (;; seed++, done++) {
+	if (stored)
+		failed = replay_stored(stored, &done, tell);
+	for (; !stored; seed++, done++) {
 		unsigned n = steps ? steps : 30 + (unsigned)(seed * 7919 % 200);
 		struct outcome o;
 
@@ -1061,7 +1126,7 @@ main(int argc, char **argv)
 			break;
 		if (n > STEPS_MAX)
 			n = STEPS_MAX;
-		o = try(seed, n, NULL, tell);
+		o = try(seed, n, left_out, tell);
 		if (!o.failed)
 			continue;
 		failed++;
@@ -1071,7 +1136,10 @@ main(int argc, char **argv)
 			break;
 	}
 	rmdir(top);
-	printf("1..1\n%sok 1 - %llu histories, seeds from %llu\n", failed ? "not " : "", (unsigned long long)done,
-	    (unsigned long long)first);
+	if (stored)
+		printf("1..1\n%sok 1 - %llu histories that failed once hold\n", failed ? "not " : "", (unsigned long long)done);
+	else
+		printf("1..1\n%sok 1 - %llu histories, seeds from %llu\n", failed ? "not " : "", (unsigned long long)done,
+		    (unsigned long long)first);
 	return failed != 0;
 }
