@@ -1,8 +1,8 @@
 /*
- * The daemon's control socket: /run/sibfs/DEV-INO/control, else
- * $XDG_RUNTIME_DIR/sibfs/DEV-INO/control, DEV and INO being those of the
- * store's root in hex.  (A socket inside a store that is mounted over cannot
- * be reached.)  One JSON object a line asks, one answers:
+ * The daemon's control socket: DIR/DEV-INO/control, DEV and INO being those of
+ * the store's root in hex, DIR the first that is usable of those that
+ * sibfs-store(5) lists.  (A socket inside a store that is mounted over cannot be
+ * reached.)  One JSON object a line asks, one answers:
  *
  *	{"cmd": "status"}            -> {"ok": true, "status": {...}}
  *	{"cmd": "conflicts"}         -> {"ok": true, "conflicts": [...]}
@@ -10,6 +10,7 @@
  *	                             -> {"ok": true} when the round is complete
  *	{"cmd": "wait", "peer": .., "timeout": ..}
  *	{"cmd": "reload"}            -> settings are read again
+ *	{"cmd": "retire", "node": ..} -> that member is not waited for any more
  *	{"cmd": "quit"}              -> unmounts and ends; answered, then the
  *	                                socket closes when the store's lock is free
  *	{"cmd": "serve", "peer": "laptop", "read_only": false}

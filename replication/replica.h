@@ -5,7 +5,7 @@
  * without a mount.  Not here: anything of FUSE.
  *
  * Threading: replica_open, _start, _stop, _close by one thread; replica_tell,
- * _view_*, _query by any thread.
+ * _touch, _ask, _view_* by any thread.
  *
  * Locks, outermost first: the view lock (replica_view_lock), then whatever
  * the file system has of its own, then the event queue (inside replica_tell).
