@@ -34,6 +34,7 @@ struct want {
 	UT_hash_handle hh_id;	/* replica.wants_by_id, while it is asked for */
 	struct hash hash;
 	uint64_t id;		/* on the wire; 0: not asked for */
+	uint64_t number;	/* in the order in which they were made */
 	uint64_t size;
 	uint64_t have;		/* bytes received so far */
 	uint64_t asked;		/* bytes that are on their way to us */

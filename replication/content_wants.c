@@ -66,6 +66,7 @@ want_new(struct replica *r, const struct hash *h, uint64_t size)
 
 	w->hash = *h;
 	w->size = size;
+	w->number = ++r->wants_made;
 	w->fd = -1;
 	part_name(h, part);
 	/* What came by chunks has holes: its length says nothing. */

@@ -73,7 +73,7 @@ struct dir {
 	struct dirval val;
 	enum dir_told told;
 	uint64_t seq;
-	uint64_t from;		/* who told us all of this value; 0: nobody, or forgotten */
+	uint64_t from;		/* the link that told us all of this value; 0: none, or forgotten */
 
 	/* Kept by state.c from the above. */
 	struct place at;	/* where it shows */

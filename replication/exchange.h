@@ -43,7 +43,7 @@ void		 exchange_forget_told(struct told **told);
 /*
  * Joins what came from a peer with the knowledge `know` (may be NULL for
  * directories).  What we then hold no more of than it did is noted to be `from`
- * it, and need not go back.  0 or -EBADMSG; news is set if anything was new, else
+ * that link, and need not go back over it.  0 or -EBADMSG; news is set if anything was new, else
  * left.
  */
 int		 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n, uint64_t from,

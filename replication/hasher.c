@@ -20,6 +20,7 @@
 
 struct waiting {
 	struct waiting *next;
+	uint64_t until;
 	void (*fn)(struct replica *r, void *arg);
 	void *arg;
 };
@@ -37,7 +38,7 @@ struct hasher {
 	struct lane local, exchange;
 
 	/* The replica's thread only. */
-	unsigned under_way;	/* in `local` */
+	uint64_t added, done;	/* in `local`, which works in order */
 	struct waiting *waiting;
 };
 
@@ -67,8 +68,8 @@ finished(struct replica *r, void *arg)
 	struct hasher *h = r->hasher;
 
 	finished_exchange(r, arg);
-	h->under_way--;
-	while (!h->under_way && h->waiting) {
+	h->done++;
+	while (h->waiting && h->done >= h->waiting->until) {
 		struct waiting *w = h->waiting;
 
 		LL_DELETE(h->waiting, w);
@@ -236,7 +237,7 @@ lane_add(struct lane *h, struct hash_job *j)
 void
 hasher_add(struct replica *r, struct hash_job *j)
 {
-	r->hasher->under_way++;
+	r->hasher->added++;
 	lane_add(&r->hasher->local, j);
 }
 
@@ -251,9 +252,10 @@ hasher_wait(struct replica *r, void (*fn)(struct replica *r, void *arg), void *a
 {
 	struct waiting *w;
 
-	if (!r->hasher || !r->hasher->under_way)
+	if (!r->hasher || r->hasher->done == r->hasher->added)
 		return false;
 	w = mem_alloc(sizeof(*w));
+	w->until = r->hasher->added;
 	w->fn = fn;
 	w->arg = arg;
 	LL_APPEND(r->hasher->waiting, w);

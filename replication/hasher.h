@@ -62,7 +62,8 @@ void		 hasher_add_exchange(struct replica *r, struct hash_job *j);
 
 /*
  * True: jobs of hasher_add are under way, and fn(r, arg) will be called on the replica's
- * thread when they are done.  False: there are none.
+ * thread when these are done, whatever has been added meanwhile.  False: there
+ * are none.
  */
 bool		 hasher_wait(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg);
 

@@ -110,19 +110,24 @@ keep_to_limit(struct link *l, int64_t now_ms)
 /* ---- receiving messages ---- */
 
 static void
-after_barrier(struct replica *r, void *arg)
+end_barrier(struct replica *r, void *arg)
 {
 	struct link *l;
 
-	replica_settle_closed(r);
-	if (hasher_wait(r, after_barrier, arg))
-		return;
 	DL_FOREACH(r->links, l)
 		if (l == arg) {
 			l->barrier_wait = false;
 			link_pump(l);
 			return;
 		}
+}
+
+static void
+after_barrier(struct replica *r, void *arg)
+{
+	replica_settle_closed(r);
+	if (!hasher_wait(r, end_barrier, arg))
+		end_barrier(r, arg);
 }
 
 static int
@@ -374,6 +379,7 @@ get_round(struct link *l, const Sibfs__Wire__Round *m)
 {
 	l->their_round = m->round;
 	l->their_round_in = l->read_only;
+	l->their_round_wants = 0;
 	if (l->read_only) {
 		link_check_round(l);	/* nothing comes in */
 		return 0;
@@ -463,6 +469,7 @@ link_new(struct replica *r, int fd, struct peer *p, const char *only, bool read_
 	l->r = r;
 	l->fd = fd;
 	l->peer = p;
+	l->number = ++r->links_made;
 	l->dialer = p != NULL;
 	l->only = mem_str(only);
 	l->read_only = read_only;

@@ -89,6 +89,7 @@ struct link {
 	struct link *prev, *next;
 	struct replica *r;
 	struct peer *peer;
+	uint64_t number;		/* of this link; none has had it before */
 	int fd;
 	bool dialer, read_only;
 	char *only;			/* who may call here; NULL: whoever it says */
@@ -154,9 +155,11 @@ struct link {
 	struct came came;		/* in a round in full */
 	uint64_t round;			/* that we began: 0 none */
 	bool round_in;			/* their watermark for it came */
+	uint64_t round_wants;		/* the last want of then: later ones are not waited for */
 	bool round_sent;		/* we told them to do theirs */
 	uint64_t their_round;		/* that they began, and we are to answer */
 	bool their_round_in;
+	uint64_t their_round_wants;
 	uint64_t acked_wanted;		/* what we told last */
 	int64_t acked_ms;
 	uint64_t in_flight;		/* bytes of content that we asked for, and have not */

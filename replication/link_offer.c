@@ -159,7 +159,7 @@ link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
 	if (!l->offer_out || m->n_index != m->n_dirs)
 		return -EBADMSG;
 	view_hold(l->r);
-	rc = exchange_take_dirs(l->r->s, m->above, m->n_above, l->id, NULL, &l->taken_dirs);
+	rc = exchange_take_dirs(l->r->s, m->above, m->n_above, l->number, NULL, &l->taken_dirs);
 	for (size_t i = 0; i < m->n_index && rc == 0; i++)
 		rc = m->index[i] >= l->offered_len ? -EBADMSG :
 		    adopt(l, l->offered[m->index[i]].path, m->dirs[i]);

@@ -82,14 +82,16 @@ is_to_come(const struct link *l, const struct want *w)
 
 enum arrival { ARRIVING, ARRIVED, NO_ROOM };
 
+/* Of what was wanted up to `last`: where users write all the time there is always
+ * something that is to come. */
 static enum arrival
-arrival_of(struct link *l)
+arrival_of(struct link *l, uint64_t last)
 {
 	struct want *w, *tmp;
 	bool all = true;
 
 	HASH_ITER(hh, l->r->wants, w, tmp) {
-		if (!is_to_come(l, w))
+		if (w->number > last || !is_to_come(l, w))
 			continue;
 		if (w->full)
 			return NO_ROOM;
@@ -127,17 +129,18 @@ round_settled(struct replica *r, void *arg)
 void
 link_check_round(struct link *l)
 {
-	enum arrival a = (l->round && l->round_in) || (l->their_round && l->their_round_in) ? arrival_of(l) : ARRIVING;
+	enum arrival a = l->round && l->round_in ? arrival_of(l, l->round_wants) : ARRIVING;
+	enum arrival theirs = l->their_round && l->their_round_in ? arrival_of(l, l->their_round_wants) : ARRIVING;
 
-	if (a == NO_ROOM && l->round && l->round_in) {
+	if (a == NO_ROOM) {
 		uint64_t round = l->round;
 
 		l->round = 0;
 		control_round_done(l->r, round, "no room on this end for all that it sends");
 	}
-	if (a == NO_ROOM && l->their_round && l->their_round_in)
+	if (theirs == NO_ROOM)
 		send_round_done(l, "no room there for all that was sent");
-	if (l->round && l->round_in && !l->round_sent && a == ARRIVED) {
+	if (a == ARRIVED && !l->round_sent) {
 		Sibfs__Wire__Round m = SIBFS__WIRE__ROUND__INIT;
 		FRAME(f, ROUND, &m);
 
@@ -146,7 +149,7 @@ link_check_round(struct link *l)
 		m.round = l->round;
 		link_send_frame(l, &f, false);
 	}
-	if (l->their_round && l->their_round_in && a == ARRIVED) {
+	if (theirs == ARRIVED) {
 		l->their_round_in = false;
 		when_settled(l, round_settled);
 	}

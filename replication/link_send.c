@@ -184,7 +184,7 @@ add_row(struct link *l, struct batch *b, const struct row *row)
 	Sibfs__Wire__Register *m;
 
 	if (!reg || (val->len == 0) != (l->pass == 1) ||
-	    (!l->full_round && (reg->from == l->id || vv_dominates(&l->know, &val->ctx))))
+	    (!l->full_round && (reg->from == l->number || vv_dominates(&l->know, &val->ctx))))
 		return;
 	exchange_add_dir(l->r->s, &l->told, link_peer_has(l), &b->dirs, row->dir);
 	m = wire_register(reg, val);
@@ -215,7 +215,7 @@ send_window_dirs(struct link *l, struct batch *b)
 
 	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
 		if (d->seq <= l->sent_seq || d->seq > l->window || dir_is_live(d) != (l->pass == 0) ||
-		    (!l->full_round && (d->from == l->id || vv_dominates(&l->know, &d->val.ctx))))
+		    (!l->full_round && (d->from == l->number || vv_dominates(&l->know, &d->val.ctx))))
 			continue;
 		exchange_add_dir(l->r->s, &l->told, link_peer_has(l), &b->dirs, d);
 		if (b->dirs.bytes > BATCH_BYTES)

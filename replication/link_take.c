@@ -36,7 +36,7 @@ take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *k
 {
 	struct reg *reg;
 	bool news = false;
-	int rc = exchange_take_reg(l->r->s, m, l->id, know, &reg, &news);
+	int rc = exchange_take_reg(l->r->s, m, l->number, know, &reg, &news);
 
 	if (rc < 0)
 		return rc;
@@ -98,7 +98,7 @@ link_get_batch(struct link *l, const Sibfs__Wire__Batch *m)
 	/* Directories are what they are said to be at once, here and on disk. */
 	if (m->n_dirs)
 		view_hold(l->r);
-	rc = exchange_take_dirs(l->r->s, m->dirs, m->n_dirs, l->id, &know, &l->taken_dirs);
+	rc = exchange_take_dirs(l->r->s, m->dirs, m->n_dirs, l->number, &know, &l->taken_dirs);
 	for (size_t i = 0; i < m->n_regs && rc == 0; i++)
 		rc = take_register(l, m->regs[i], &know);
 	vv_fini(&know);
@@ -148,10 +148,14 @@ link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 	link_settle_taken(l);
 	if (replica_commit(r) == 0 && news)
 		link_changed(r);
-	if (m->round && m->round == l->round)
+	if (m->round && m->round == l->round) {
 		l->round_in = true;
-	if (m->round && m->round == l->their_round)
+		l->round_wants = r->wants_made;
+	}
+	if (m->round && m->round == l->their_round) {
 		l->their_round_in = true;
+		l->their_round_wants = r->wants_made;
+	}
 	link_send_ack(l);
 	link_check_round(l);
 	return 0;

@@ -84,7 +84,7 @@ struct reg {
 	uint8_t *key;		/* number of the directory (8 bytes), name, NUL */
 	uint32_t key_len;	/* without the NUL */
 	uint64_t seq;		/* of its last change here, for the changes feed */
-	uint64_t from;		/* who told us all of this value; 0: nobody, or forgotten */
+	uint64_t from;		/* the link that told us all of this value; 0: none, or forgotten */
 	struct regval shown;
 	struct regval *pending;
 	bool has_last;

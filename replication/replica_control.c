@@ -129,15 +129,11 @@ begin_part(struct replica *r, struct part *p)
 	link_pump(x->link);
 }
 
-/* A round covers all that programs closed before: the mount tells of it first. */
 static void
-start_sync(struct replica *r, void *arg)
+begin_sync(struct replica *r, void *arg)
 {
 	struct control_conn *c;
 
-	replica_settle_closed(r);
-	if (hasher_wait(r, start_sync, arg))
-		return;
 	view_update(r);
 	replica_commit(r);
 	DL_FOREACH(r->conns, c)
@@ -147,6 +143,15 @@ start_sync(struct replica *r, void *arg)
 				begin_part(r, p);
 			}
 	peers_tick(r, replica_now_ms());
+}
+
+/* A round covers all that programs closed before: the mount tells of it first. */
+static void
+start_sync(struct replica *r, void *arg)
+{
+	replica_settle_closed(r);
+	if (!hasher_wait(r, begin_sync, arg))
+		begin_sync(r, arg);
 }
 
 struct crossing {
@@ -292,18 +297,23 @@ check_wait(struct replica *r, struct control_conn *c)
 }
 
 static void
-start_wait(struct replica *r, void *arg)
+begin_wait(struct replica *r, void *arg)
 {
 	struct control_conn *c;
 
-	replica_settle_closed(r);
-	if (hasher_wait(r, start_wait, arg))
-		return;
 	replica_commit(r);
 	link_changed(r);
 	DL_FOREACH(r->conns, c)
 		if (c == arg)
 			c->waits = true;
+}
+
+static void
+start_wait(struct replica *r, void *arg)
+{
+	replica_settle_closed(r);
+	if (!hasher_wait(r, begin_wait, arg))
+		begin_wait(r, arg);
 }
 
 static void

@@ -221,6 +221,8 @@ struct replica {
 	bool sweep_due;		/* it is time for one */
 	bool wants_sorted;	/* small ones first */
 	uint64_t next_want;
+	uint64_t wants_made;
+	uint64_t links_made;
 	uint64_t next_temp;
 	struct peer *peers;
 	struct link *links;

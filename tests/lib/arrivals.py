@@ -293,5 +293,29 @@ def part_directories():
     os.chdir("/")
 
 
+def part_busy():
+    """A round covers what was closed before it, and ends, however much is written."""
+    over = threading.Event()
+
+    def write(at, size):
+        n = 0
+        while not over.is_set():
+            put(f"{at}/busy{size}-{n % 6}", os.urandom(size))
+            n += 1
+
+    threads = [threading.Thread(target=write, args=a, daemon=True) for a in ((L, 40000), (S, 50000), (L, 5 << 20))]
+    for t in threads:
+        t.start()
+    for n in range(3):
+        put(f"{L}/said{n}", b"here %d" % n)
+        put(f"{S}/said{n}s", b"there %d" % n)
+        sync()
+        if get(f"{S}/said{n}") != b"here %d" % n or get(f"{L}/said{n}s") != b"there %d" % n:
+            wrong(f"round {n} did not bring what was written before it")
+    over.set()
+    for t in threads:
+        t.join()
+
+
 globals()["part_" + part]()
 sys.exit(failed)

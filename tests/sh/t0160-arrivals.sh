@@ -14,6 +14,7 @@ part readers "who reads a file that is replaced has the old one, whole"
 part programs "who runs a program that is replaced runs on"
 part writers "what arrives for a file that is being written waits, and stands beside it"
 part directories "who works in a directory that is moved notices nothing, and getcwd follows"
+part busy "a round covers what was closed before it, and ends, where programs write all the time"
 is "nothing went wrong in the daemons" \
 	"$(grep -hE '(^| )error ' laptop/store/.sibfs/log server/store/.sibfs/log | head -n 5)" ""
 done_testing
