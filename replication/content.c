@@ -170,7 +170,7 @@ try_register(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 
 		if (hash_compare(&f->hash, q->h) != 0)
 			continue;
-		fd = openat(dirfd, f->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		fd = disk_open_file(dirfd, f->name);
 		if (fd < 0 && errno == ELOOP && (fd = open_link(dirfd, f->name, &q->size)) >= 0) {
 			q->fd = fd;
 			return 1;
@@ -292,7 +292,7 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 		content_staged(r, h)->kept = true;
 		return;
 	}
-	if ((from = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+	if ((from = disk_open_file(dirfd, name)) < 0)
 		return;
 	lists_name(h, hex);
 	snprintf(part, sizeof(part), "%s.copy", hex);

@@ -169,6 +169,16 @@ open_by_place(struct disk *k, struct disk_dir *dd)
 }
 
 int
+disk_open_file(int dirfd, const char *name)
+{
+	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+	int fd = openat(dirfd, name, flags | O_NOATIME);
+
+	/* Only its owner may ask for that. */
+	return fd < 0 && errno == EPERM ? openat(dirfd, name, flags) : fd;
+}
+
+int
 disk_fd(struct disk *k, struct disk_dir *dd)
 {
 	int fd;

@@ -54,6 +54,10 @@ void		 disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name);
 /* An O_PATH descriptor, borrowed until the next call; or -errno. */
 int		 disk_fd(struct disk *k, struct disk_dir *dd);
 
+/* A file, to be read by us: who looks at its atime learns when users read it.
+ * Never waits (for a FIFO, say) and follows no link. */
+int		 disk_open_file(int dirfd, const char *name);
+
 /* d shows in dd from now on (NULL: nowhere). */
 void		 disk_assign(struct dir *d, struct disk_dir *dd);
 

@@ -127,7 +127,7 @@ static int
 read_content(struct replica *r, int dirfd, const char *name, struct stat *st, struct local_file *out)
 {
 	struct chunk_list l;
-	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
+	int fd = disk_open_file(dirfd, name), rc = 0;
 
 	if (fd < 0)
 		return -errno;
@@ -227,7 +227,7 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 
 	if (!r->hasher || !S_ISREG(st->st_mode) || st->st_size <= HASHER_WORTH)
 		return false;
-	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd = disk_open_file(dirfd, name);
 	if (fd < 0)
 		return false;
 	j = mem_alloc(sizeof(*j));

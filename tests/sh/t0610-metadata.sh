@@ -18,6 +18,9 @@ alike() {
 }
 
 : >$l/empty
+# Large enough to be read for its hash, and for the peer, after this.
+head -c 20M /dev/urandom >$l/atime
+touch -a -d '2001-01-01 UTC' $l/atime
 mkdir -p $l/nothing/in/here
 for m in 0 400 644 755 1777; do echo $m >$l/mode$m; chmod $m $l/mode$m; done
 mkdir -m 2770 $l/setgid
@@ -41,6 +44,8 @@ setfacl -m u:12345:rwx -d -m u:12345:rx,g::r $l/private
 chown 4711:4712 $l/mode644 $l/private
 chown -h 4711:4712 $l/dangling
 alike "modes, times, links, attributes, ACLs and owners arrive"
+is "neither hashing nor sending a file moves its atime" "$(stat -c %X $l/atime)" "$(date -d '2001-01-01 UTC' +%s)"
+rm $l/atime
 chmod 640 $s/mode644
 chown 1:2 $s/mode644
 touch -d '1999-09-09 09:09:09.987654321' $s/time
