@@ -1,15 +1,14 @@
 /*
- * Write sessions.  Dirty inodes stand in one list, names that wait in another,
+ * Write sessions: what is told, and when.  Dirty inodes stand in one list, names that wait in another,
  * inodes that are watched in a third; one timer thread looks at them while they
  * are not empty.
  */
 #include "config.h"
 
-#include "fs/session.h"
+#include "fs/session_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,20 +18,15 @@
 #include "fs/fs.h"
 #include "fs/notify.h"
 #include "replication/mark.h"
-#include "fs/notify.h"
-#include "replication/mem.h"
 
 enum {
 	QUIET_MS = 2000,	/* a file that stays open is told after this time without writes */
 	PASSING_MS = 1000,	/* a passing name is told when it stood for so long */
 	TICK_MS = 250,		/* how often the timer looks, while there is something */
-	WATCH_MS = 1000,	/* the same, while files are only open */
-	FRESH_MS = 20,		/* no clock of inodes is coarser */
-	CLOSING_US = 100,	/* close(2) of a file that is not mapped is done by then */
 };
 
-static int64_t
-now_ms(void)
+int64_t
+session_now_ms(void)
 {
 	struct timespec t;
 
@@ -50,9 +44,8 @@ session_tell(struct fs *fs, struct replica_event e)
 	replica_tell(fs->replica, &e);
 }
 
-/* (locked) Wakes the timer if it waits for something to do. */
-static void
-wake_timer(struct fs *fs)
+void
+session_wake_timer(struct fs *fs)
 {
 	if (fs->sessions.idle) {
 		fs->sessions.idle = false;
@@ -92,9 +85,9 @@ name_written(struct fs *fs, struct name *name, bool unsure)
 	}
 	if (name->wait_until_ms == 0) {
 		DL_APPEND2(fs->sessions.waiting, name, wait_prev, wait_next);
-		wake_timer(fs);
+		session_wake_timer(fs);
 	}
-	name->wait_until_ms = now_ms() + PASSING_MS;
+	name->wait_until_ms = session_now_ms() + PASSING_MS;
 	return false;
 }
 
@@ -111,9 +104,8 @@ session_name_gone(struct fs *fs, struct name *name)
 	stop_waiting(fs, name);
 }
 
-/* (locked) */
-static void
-mark_dirty(struct fs *fs, struct inode *i, bool unsure)
+void
+session_mark_dirty(struct fs *fs, struct inode *i, bool unsure)
 {
 	bool before = atomic_exchange(&i->dirty, true);
 
@@ -121,116 +113,14 @@ mark_dirty(struct fs *fs, struct inode *i, bool unsure)
 	if (before)
 		return;
 	DL_APPEND2(fs->sessions.dirty, i, dirty_prev, dirty_next);
-	wake_timer(fs);
-}
-
-/* ---- files that are written unseen ---- */
-
-static bool
-same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool
-is_recent(struct timespec t)
-{
-	struct timespec now;
-	int64_t ms;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	ms = (now.tv_sec - t.tv_sec) * (int64_t)1000 + (now.tv_nsec - t.tv_nsec) / 1000000;
-	return ms > -FRESH_MS && ms < FRESH_MS;
-}
-
-/* (locked) */
-static int
-look(struct fs *fs, struct inode *i, struct sight *out)
-{
-	int fd = inode_fd_get_locked(fs, i), rc;
-	struct stat st;
-
-	if (fd < 0)
-		return fd;
-	rc = fstatat(fd, "", &st, AT_EMPTY_PATH) < 0 ? -errno : 0;
-	inode_fd_put_locked(fs, i);
-	if (rc < 0)
-		return rc;
-	*out = (struct sight){
-		.size = st.st_size,
-		.mtime = st.st_mtim,
-		.ctime = st.st_ctim,
-		.fresh = !fs->sessions.fine_times && is_recent(st.st_mtim),
-	};
-	return 0;
-}
-
-/* (locked) Looks at a file that is watched: it is dirty if it was written. */
-static void
-look_again(struct fs *fs, struct inode *i)
-{
-	struct sight now;
-	bool written, touched;
-
-	if (!i->watched || look(fs, i, &now) < 0)
-		return;
-	written = now.size != i->seen.size || !same_time(now.mtime, i->seen.mtime);
-	/* A time set back by hand hides a write, but not from ctime. */
-	touched = !same_time(now.ctime, i->seen.ctime) || i->seen.fresh;
-	i->seen = now;
-	if (!written && !touched)
-		return;
-	atomic_store(&i->written_ms, now_ms());
-	mark_dirty(fs, i, !written);
-	/* Stores to a mapping change times without the kernel's cache. */
-	if (written && i->cached) {
-		i->cached = false;
-		notify_attr(fs->notify, i->key.ino);
-	}
-}
-
-void
-session_watch(struct fs *fs, struct inode *i)
-{
-	pthread_mutex_lock(&fs->lock);
-	if (!i->watched && inode_in_tree(fs, i) && look(fs, i, &i->seen) == 0) {
-		i->watched = true;
-		DL_APPEND2(fs->sessions.watched, i, watched_prev, watched_next);
-		wake_timer(fs);
-	}
-	pthread_mutex_unlock(&fs->lock);
-}
-
-/* (locked) */
-static void
-stop_watching(struct fs *fs, struct inode *i)
-{
-	if (i->watched) {
-		i->watched = false;
-		DL_DELETE2(fs->sessions.watched, i, watched_prev, watched_next);
-	}
-}
-
-/* Is a file that we are told is closed still written by someone? */
-static bool
-is_written(struct fs *fs, struct inode *i, int tries)
-{
-	const struct timespec closing = { .tv_nsec = CLOSING_US * 1000L };
-	int fd = inode_fd_get(fs, i), rc;
-
-	if (fd < 0)
-		return false;
-	while ((rc = backing_has_writers(fd)) == 1 && --tries > 0)
-		nanosleep(&closing, NULL);
-	inode_fd_put(fs, i);
-	return rc == 1;
+	session_wake_timer(fs);
 }
 
 void
 session_name_taken(struct fs *fs, struct name *name)
 {
 	if (name->wait_until_ms != 0)
-		mark_dirty(fs, name_inode(name), false);
+		session_mark_dirty(fs, name_inode(name), false);
 	stop_waiting(fs, name);
 }
 
@@ -239,7 +129,7 @@ session_inode_dropped(struct fs *fs, struct inode *i)
 {
 	if (atomic_exchange(&i->dirty, false))
 		DL_DELETE2(fs->sessions.dirty, i, dirty_prev, dirty_next);
-	stop_watching(fs, i);
+	session_stop_watching(fs, i);
 }
 
 void
@@ -258,9 +148,8 @@ session_name_dropped(struct fs *fs, struct name *name)
 		tell_write(fs, name, false);
 }
 
-/* (locked) Returns whether anything was told. */
-static bool
-seal(struct fs *fs, struct inode *i)
+bool
+session_seal_locked(struct fs *fs, struct inode *i)
 {
 	struct name *name, *tmp;
 	bool told = false;
@@ -277,8 +166,8 @@ void
 session_seal(struct fs *fs, struct inode *i)
 {
 	pthread_mutex_lock(&fs->lock);
-	look_again(fs, i);
-	seal(fs, i);
+	session_look_again(fs, i);
+	session_seal_locked(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 }
 
@@ -288,13 +177,13 @@ session_wrote(struct fs *fs, struct inode *i)
 	if (!inode_in_tree(fs, i))
 		return;
 	atomic_store(&i->looked, true);
-	atomic_store(&i->written_ms, now_ms());
+	atomic_store(&i->written_ms, session_now_ms());
 	/* After the write: if this still sees it dirty, it is told later than
 	 * the write was done, and so with it. */
 	if (atomic_load(&i->dirty) && !atomic_load(&i->unsure))
 		return;
 	pthread_mutex_lock(&fs->lock);
-	mark_dirty(fs, i, false);
+	session_mark_dirty(fs, i, false);
 	pthread_mutex_unlock(&fs->lock);
 }
 
@@ -403,38 +292,16 @@ session_open(struct fs *fs, struct inode *i)
 	return rc;
 }
 
-/* (locked) One writer less.  Returns whether anything was told. */
-static bool
-writer_gone(struct fs *fs, struct inode *i, bool told)
+bool
+session_writer_gone(struct fs *fs, struct inode *i, bool told)
 {
 	if (atomic_fetch_sub(&i->writers, 1) > 1)
 		return told;
-	told |= seal(fs, i);
-	stop_watching(fs, i);
+	told |= session_seal_locked(fs, i);
+	session_stop_watching(fs, i);
 	if (!told && inode_in_tree(fs, i))
 		session_tell(fs, (struct replica_event){ .op = REPLICA_IDLE, .ino = i->key.ino });
 	return told;
-}
-
-/*
- * The last one who had it open leaves, but a mapping may stay.  The lock is
- * given up while the kernel is asked; until then it counts as a writer.
- */
-static bool
-leaves_mapping(struct fs *fs, struct inode *i)
-{
-	uint32_t opens;
-	bool yes;
-
-	do {
-		if (!i->watched || i->mapped || atomic_load(&i->writers) > 1)
-			return false;
-		opens = i->writer_opens;
-		pthread_mutex_unlock(&fs->lock);
-		yes = is_written(fs, i, 3);
-		pthread_mutex_lock(&fs->lock);
-	} while (opens != i->writer_opens);	/* who came meanwhile may have mapped it */
-	return yes && i->watched && !i->mapped;
 }
 
 void
@@ -443,72 +310,17 @@ session_close(struct fs *fs, struct inode *i, bool wrote)
 	bool told = false;
 
 	pthread_mutex_lock(&fs->lock);
-	look_again(fs, i);
+	session_look_again(fs, i);
 	if (wrote || i->watched || atomic_load(&i->writers) == 1)
-		told = seal(fs, i);
-	if (leaves_mapping(fs, i)) {
+		told = session_seal_locked(fs, i);
+	if (session_leaves_mapping(fs, i)) {
 		i->mapped = true;
 		fs->sessions.mapped_len++;
 		inode_hold(i);
 	} else {
-		writer_gone(fs, i, told);
+		session_writer_gone(fs, i, told);
 	}
 	pthread_mutex_unlock(&fs->lock);
-}
-
-/*
- * (view, locked) Is it mapped still?  The lock is given up meanwhile.  Stores
- * into pages that were dirty already move no time: once it is not mapped any
- * more, contents are compared.
- */
-static void
-look_mapped(struct fs *fs, struct inode *i)
-{
-	bool still;
-
-	pthread_mutex_unlock(&fs->lock);
-	still = is_written(fs, i, 1);
-	pthread_mutex_lock(&fs->lock);
-	if (still || !i->mapped)
-		return;
-	i->mapped = false;
-	fs->sessions.mapped_len--;
-	look_again(fs, i);
-	mark_dirty(fs, i, true);
-	writer_gone(fs, i, seal(fs, i));
-	inode_drop(fs, i);
-}
-
-/* (view, locked) The list may change while one is looked at: held ones stay. */
-static void
-look_all_mapped(struct fs *fs)
-{
-	struct inode **all, *i;
-	size_t n = 0;
-
-	if (fs->sessions.mapped_len == 0)
-		return;
-	all = mem_alloc(fs->sessions.mapped_len * sizeof *all);
-	DL_FOREACH2(fs->sessions.watched, i, watched_next)
-		if (i->mapped) {
-			inode_hold(i);
-			all[n++] = i;
-		}
-	for (size_t k = 0; k < n; k++) {
-		look_mapped(fs, all[k]);
-		inode_drop(fs, all[k]);
-	}
-	free(all);
-}
-
-void
-session_look_mapped(struct fs *fs)
-{
-	replica_view_lock(fs->replica);
-	pthread_mutex_lock(&fs->lock);
-	look_all_mapped(fs);
-	pthread_mutex_unlock(&fs->lock);
-	replica_view_unlock(fs->replica);
 }
 
 void
@@ -531,19 +343,6 @@ session_attr(struct fs *fs, struct inode *i, unsigned which)
 	}
 }
 
-/* (view, locked) */
-static void
-look_at_watched(struct fs *fs, int64_t now)
-{
-	struct inode *i;
-
-	if (now - fs->sessions.looked_ms < WATCH_MS)
-		return;
-	fs->sessions.looked_ms = now;
-	DL_FOREACH2(fs->sessions.watched, i, watched_next)
-		look_again(fs, i);
-}
-
 void
 sessions_tell_due(struct fs *fs, int64_t now)
 {
@@ -552,11 +351,11 @@ sessions_tell_due(struct fs *fs, int64_t now)
 
 	replica_view_lock(fs->replica);
 	pthread_mutex_lock(&fs->lock);
-	look_at_watched(fs, now);
-	look_all_mapped(fs);
+	session_look_at_watched(fs, now);
+	session_look_all_mapped(fs);
 	DL_FOREACH_SAFE2(fs->sessions.dirty, i, itmp, dirty_next)
 		if (now - atomic_load(&i->written_ms) >= QUIET_MS)
-			seal(fs, i);
+			session_seal_locked(fs, i);
 	DL_FOREACH_SAFE2(fs->sessions.waiting, name, ntmp, wait_next)
 		if (now >= name->wait_until_ms)
 			tell_write(fs, name, false);
@@ -592,32 +391,13 @@ timer_run(void *arg)
 			continue;
 		}
 		fs->sessions.idle = !due;
-		pause_ms(fs, due ? TICK_MS : WATCH_MS);
+		pause_ms(fs, due ? TICK_MS : SESSION_WATCH_MS);
 		pthread_mutex_unlock(&fs->lock);
-		sessions_tell_due(fs, now_ms());
+		sessions_tell_due(fs, session_now_ms());
 		pthread_mutex_lock(&fs->lock);
 	}
 	pthread_mutex_unlock(&fs->lock);
 	return NULL;
-}
-
-/* Do files of this store show each change, however soon it follows another
- * (Linux 6.13, ext4, XFS, btrfs)? */
-static bool
-has_fine_times(int root_fd)
-{
-	int fd = openat(root_fd, ".sibfs", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	struct timespec last = { 0 };
-	struct stat st;
-	bool fine = fd >= 0;
-
-	for (int k = 0; k < 5 && fine; k++) {
-		fine = pwrite(fd, "x", 1, 0) == 1 && fstat(fd, &st) == 0 && !same_time(st.st_mtim, last);
-		last = st.st_mtim;
-	}
-	if (fd >= 0)
-		close(fd);
-	return fine;
 }
 
 int
@@ -625,7 +405,7 @@ sessions_start(struct fs *fs)
 {
 	int rc;
 
-	fs->sessions.fine_times = has_fine_times(fs->inodes.root_fd);
+	fs->sessions.fine_times = session_has_fine_times(fs->inodes.root_fd);
 
 	pthread_cond_init(&fs->sessions.changed, NULL);
 	rc = pthread_create(&fs->sessions.timer, NULL, timer_run, fs);
