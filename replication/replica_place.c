@@ -95,8 +95,19 @@ same_place(const char *a, const char *b)
 
 struct opening {
 	uint64_t now, before;	/* random numbers: of the last opening, and of the one before */
-	uint64_t ino;		/* of the file that has `now` */
+	uint64_t ino;		/* which inode the file is that has `now` */
 };
+
+/* Numbers of inodes are given again; with their generation they are not. */
+static uint64_t
+inode_identity(int fd, const struct stat *st)
+{
+	unsigned int generation = 0;
+
+	if (ioctl(fd, FS_IOC_GETVERSION, &generation) < 0)
+		generation = 0;
+	return st->st_ino ^ (uint64_t)generation << 32;
+}
 
 static bool
 read_opened(struct replica *r, uint64_t *token, uint64_t *ino, uint64_t *self)
@@ -109,11 +120,12 @@ read_opened(struct replica *r, uint64_t *token, uint64_t *ino, uint64_t *self)
 	if (fd < 0)
 		return false;
 	ok = read(fd, text, sizeof(text) - 1) > 0 && fstat(fd, &st) == 0;
+	if (ok)
+		*ino = inode_identity(fd, &st);
 	close(fd);
 	if (!ok)
 		return false;
 	*token = strtoull(text, &end, 16);
-	*ino = st.st_ino;
 	*self = strtoull(end, NULL, 16);
 	return end != text;
 }
@@ -185,7 +197,7 @@ place_text(enum place_verdict v)
 	return NULL;
 }
 
-/* The file under its new name; its inode number.  It says who we are, too, for
+/* The file under its new name, and which inode it is.  It says who we are, too, for
  * when the index is lost. */
 static int
 write_opened(struct replica *r, uint64_t token, uint64_t *ino)
@@ -200,9 +212,9 @@ write_opened(struct replica *r, uint64_t token, uint64_t *ino)
 		return -errno;
 	if (write(fd, text, (size_t)n) != n || fdatasync(fd) < 0 || fstat(fd, &st) < 0)
 		rc = errno ? -errno : -EIO;
-	close(fd);
 	if (rc == 0)
-		*ino = st.st_ino;
+		*ino = inode_identity(fd, &st);
+	close(fd);
 	return rc;
 }
 

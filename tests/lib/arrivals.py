@@ -302,6 +302,7 @@ def part_busy():
         while not over.is_set():
             put(f"{at}/busy{size}-{n % 6}", os.urandom(size))
             n += 1
+            time.sleep(0.02)
 
     threads = [threading.Thread(target=write, args=a, daemon=True) for a in ((L, 40000), (S, 50000), (L, 5 << 20))]
     for t in threads:
