@@ -173,9 +173,19 @@ disk_open_file(int dirfd, const char *name)
 {
 	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
 	int fd = openat(dirfd, name, flags | O_NOATIME);
+	struct stat st;
 
 	/* Only its owner may ask for that. */
-	return fd < 0 && errno == EPERM ? openat(dirfd, name, flags) : fd;
+	if (fd < 0 && errno == EPERM)
+		fd = openat(dirfd, name, flags);
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	if (fd >= 0 || errno == ENXIO) {
+		if (fd >= 0)
+			close(fd);
+		errno = ENOENT;
+	}
+	return -1;
 }
 
 int

@@ -55,7 +55,8 @@ void		 disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name);
 int		 disk_fd(struct disk *k, struct disk_dir *dd);
 
 /* A file, to be read by us: who looks at its atime learns when users read it.
- * Never waits (for a FIFO, say) and follows no link. */
+ * Never waits (for a FIFO, say).  -1 with errno; ELOOP: a link stands there,
+ * ENOENT: nothing, or another kind. */
 int		 disk_open_file(int dirfd, const char *name);
 
 /* d shows in dd from now on (NULL: nowhere). */

@@ -105,7 +105,7 @@ read_link(int dirfd, const char *name, struct local_file *out)
 	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
 
 	if (n < 0)
-		return -errno;
+		return errno == EINVAL ? -ENOENT : -errno;
 	out->kind = KIND_SYMLINK;
 	out->size = (uint64_t)n;
 	chunk_link_hash(target, (size_t)n, &out->hash);
@@ -130,7 +130,7 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 	int fd = disk_open_file(dirfd, name), rc = 0;
 
 	if (fd < 0)
-		return -errno;
+		return errno == ELOOP ? -ENOENT : -errno;
 	for (int i = 0; i < HASH_TRIES && rc == 0; i++) {
 		struct stat before;
 
@@ -155,7 +155,8 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 	return rc;
 }
 
-/* 0, or -errno; -EINVAL: not a thing that is replicated. */
+/* 0, or -errno; -EINVAL: not a thing that is replicated; -ENOENT: not there, or
+ * another kind took its place meanwhile. */
 int
 local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev,
     struct local_file *out)
