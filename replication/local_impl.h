@@ -1,8 +1,9 @@
 /*
- * A name on disk, what shows under it, and the note that says which version it
- * holds: what replica_local.c provides for the other replica_*.c that look at
- * files (scan, ask, doctor, ignore, marks, rebuild).  local.h is something else:
- * what a user's operation does to the state.  The replica's thread.
+ * From the disk to the state: what local_note.c, local_file.c, local_dir.c and
+ * local_attr.c have for replica_local.c, which takes told events one by one, and
+ * for the other replica_*.c that look at files (scan, ask, doctor, ignore, marks,
+ * rebuild).  local.h is something else: what a user's operation does to the state.
+ * The replica's thread.
  */
 #ifndef SIBFS_LOCAL_IMPL_H
 #define SIBFS_LOCAL_IMPL_H
@@ -26,17 +27,33 @@ void		 local_forget_file(struct replica *r, const struct seen *q, const char *na
 /* dirfd/name holds that content from now on. */
 void		 local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h,
 		    const struct stat *st);
-/* 0, or -errno; -EINVAL: not a thing that is replicated. */
+/* 0, or -errno; -EINVAL: not a thing that is replicated; -ENOENT: not there, or
+ * another kind took its place meanwhile. */
 int		 local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st,
 		    const struct attrs *prev, struct local_file *out);
 struct file_stamp local_stamp_of(const struct stat *st);
 bool		 local_stamp_same(const struct file_stamp *a, const struct stat *st);
+
+/* dd/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
+ * then contents are compared.  job: its hash, if that is known already. */
+void		 local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bool unsure,
+		    const struct hash_job *job);
+void		 local_unlink_at(struct replica *r, struct disk_dir *dd, const char *name);
+void		 local_rename_file(struct replica *r, const struct event *e, struct disk_dir *from,
+		    struct disk_dir *to);
+
 void		 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told);
 void		 local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from,
 		    struct disk_dir *to);
+void		 local_remove_dir(struct replica *r, struct disk_dir *up, const char *name);
 
 /* All files that are noted in dd are gone, as if users had removed them.  The
  * index is up to date. */
 void		 local_forget_files(struct replica *r, struct disk_dir *dd);
+
+/* What differs from the state is set there; which: REPLICA_ATTR_*, those that were
+ * set by hand.  ino 0: whatever stands there. */
+void		 local_dir_attrs(struct replica *r, struct disk_dir *dd, unsigned which);
+void		 local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, unsigned which);
 
 #endif

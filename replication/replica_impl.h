@@ -325,7 +325,7 @@ void		 replica_recover(struct replica *r);
  * to the trash. */
 void		 replica_recovered(struct replica *r);
 
-/* ---- replica_local.c ---- */
+/* ---- replica_local.c, local_*.c (see local_impl.h) ---- */
 
 void		 local_event(struct replica *r, struct event *e);
 

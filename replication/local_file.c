@@ -1,0 +1,239 @@
+/*
+ * From what users did to a file on disk to events in the state: written, removed,
+ * renamed.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replication/local_impl.h"
+
+/* What a hash job found, if that is still what stands there. */
+static int
+use_hash(struct replica *r, int dirfd, const char *name, const struct stat *st, const struct attrs *prev,
+    const struct hash_job *j, struct local_file *out)
+{
+	struct file_stamp then = local_stamp_of(&j->st);
+
+	if (j->rc < 0)
+		return j->rc;
+	if (!local_stamp_same(&then, st))
+		return -EAGAIN;		/* told again when it is closed, or quiet */
+	*out = (struct local_file){ KIND_FILE, j->hash, (uint64_t)st->st_size, { 0 } };
+	disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
+	return 0;
+}
+
+static void
+hashed(struct replica *r, struct hash_job *j)
+{
+	struct disk_dir *dd = disk_find(&r->disk, j->dir);
+
+	r->s->now = (uint64_t)j->time_ns;
+	if (dd && dd->ids_len)
+		local_write_at(r, dd, j->name, 0, j->unsure, j);
+}
+
+void
+local_hash_now(struct replica *r, struct hash_job *j)
+{
+	struct disk_dir *dd = j->done == hashed ? disk_find(&r->disk, j->dir) : NULL;
+
+	r->s->now = (uint64_t)j->time_ns;
+	if (dd && dd->ids_len)
+		local_write_at(r, dd, j->name, 0, true, NULL);
+}
+
+/* True: it is hashed elsewhere, and looked at again then. */
+static bool
+hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, bool unsure, const struct stat *st,
+    const struct reg_file *known)
+{
+	struct hash_job *j;
+	int fd;
+
+	if (!r->hasher || !S_ISREG(st->st_mode) || st->st_size <= HASHER_WORTH)
+		return false;
+	fd = disk_open_file(dirfd, name);
+	if (fd < 0)
+		return false;
+	j = mem_alloc(sizeof(*j));
+	j->fd = fd;
+	j->sync = true;
+	j->done = hashed;
+	j->lists_fd = r->chunks_fd;
+	j->has_before = known != NULL;
+	if (known)
+		j->before = known->hash;
+	j->dir = dd->ino;
+	j->name = mem_str(name);
+	j->time_ns = (int64_t)r->s->now;
+	j->unsure = unsure;
+	hasher_add(r, j);
+	return true;
+}
+
+/*
+ * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
+ * then contents are compared.  job: its hash, if that is known already.
+ */
+void
+local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, bool unsure, const struct hash_job *job)
+{
+	int fd = disk_fd(&r->disk, dd), rc;
+	struct local_file file;
+	struct reg *reg, *owner;
+	struct reg_file *known;
+	struct seen q;
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	local_seen_open(r, dd, name, &q);
+	known = local_seen_file(&q, name, &owner);
+	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (rc < 0 || (ino && st.st_ino != ino)) {
+		/* It went elsewhere since; its note cannot be trusted any more. */
+		if (known)
+			known->stamp.ino = 0;
+		goto out;
+	}
+	/* Two writes can leave one stamp: clocks of inodes may be coarse, and of a
+	 * mapping not every store moves them. */
+	if (known && local_stamp_same(&known->stamp, &st)) {
+		if (!ino && !job)
+			goto out;
+		unsure = true;
+	}
+	if (job)
+		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
+	else if (ino && hash_later(r, dd, fd, name, unsure, &st, known))
+		goto out;
+	else
+		rc = local_read_file(r, fd, name, &st, q.e ? &q.e->attrs : NULL, &file);
+	if (rc < 0) {
+		if (rc != -EINVAL && rc != -ENOENT && rc != -EAGAIN)
+			log_warn("%s: cannot be read: %s", name, strerror(-rc));
+		goto out;
+	}
+	if (ino && st.st_ino != ino) {
+		/* While it was being read. */
+		attrs_fini(&file.attrs);
+		if (known)
+			known->stamp.ino = 0;
+		goto out;
+	}
+	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
+		local_note_file(r, owner, name, &file.hash, &st);
+		attrs_fini(&file.attrs);
+		goto out;
+	}
+	rc = local_write(r->s, dd->ids[0], name, &file, &reg);
+	if (rc < 0) {
+		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
+	} else {
+		local_forget_file(r, &q, name);
+		local_note_file(r, reg, name, &file.hash, &st);
+	}
+	attrs_fini(&file.attrs);
+out:
+	local_seen_close(&q);
+}
+
+void
+local_seal(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	char *copy = mem_str(name);	/* it may be that of the note */
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (!ignore_at(r, dd, copy, false))
+		local_write_at(r, dd, copy, 0, true, NULL);
+	free(copy);
+}
+
+void
+local_seal_new(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	int fd = disk_fd(&r->disk, dd);
+	struct local_file file;
+	struct timespec now;
+	struct stat st;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (fd < 0 || !dd->ids_len || ignore_at(r, dd, name, false) ||
+	    local_read_file(r, fd, name, &st, NULL, &file) < 0)
+		return;
+	local_note_file(r, local_found(r->s, dd->ids[0], name, &file), name, &file.hash, &st);
+	attrs_fini(&file.attrs);
+}
+
+void
+local_unlink_at(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct seen q;
+
+	local_seen_open(r, dd, name, &q);
+	if (q.e && local_unlink(r->s, dd->ids[0], name) == 0)
+		local_forget_file(r, &q, name);
+	local_seen_close(&q);
+}
+
+void
+local_rename_file(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
+{
+	int fd = disk_fd(&r->disk, to), rc;
+	struct seen a, b;
+	struct reg *owner, *reg;
+	struct reg_file *known;
+	struct local_file file = { 0 };
+	struct stat st;
+	struct hash h;
+	bool changed;
+
+	local_seen_open(r, from, e->name, &a);
+	local_seen_open(r, to, e->name2, &b);
+	known = local_seen_file(&a, e->name, &owner);
+	if (!a.e) {
+		local_write_at(r, to, e->name2, e->ino, false, NULL);
+		goto out;
+	}
+	if (fd < 0 || fstatat(fd, e->name2, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e->ino && st.st_ino != e->ino))
+		goto went_on;
+	changed = !known || !local_stamp_same(&known->stamp, &st);
+	if (changed && (rc = local_read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
+		if (rc == -ENOENT)
+			goto went_on;
+		log_warn("%s: cannot be read: %s", e->name2, strerror(-rc));
+		goto out;
+	}
+	if (changed && e->ino && st.st_ino != e->ino)
+		goto went_on;
+	h = changed ? file.hash : a.e->hash;
+	rc = local_rename(r->s, from->ids[0], e->name, to->ids[0], e->name2, changed ? &file : NULL, &reg);
+	if (rc == 0) {
+		local_forget_file(r, &a, e->name);
+		local_forget_file(r, &b, e->name2);
+		local_note_file(r, reg, e->name2, &h, &st);
+	} else {
+		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
+	}
+	goto out;
+
+went_on:
+	/* What it replaced is gone, the rest follows. */
+	if (b.e && local_unlink(r->s, to->ids[0], e->name2) == 0)
+		local_forget_file(r, &b, e->name2);
+	if (local_unlink(r->s, from->ids[0], e->name) == 0)
+		local_forget_file(r, &a, e->name);
+out:
+	attrs_fini(&file.attrs);
+	local_seen_close(&a);
+	local_seen_close(&b);
+}

@@ -1,0 +1,171 @@
+/*
+ * What shows under a name on disk, the note that says which version its file holds,
+ * and how a file is read to find out.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replication/lists.h"
+#include "replication/local_impl.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
+
+#define HASH_TRIES 3
+#define SYNC_EACH 3
+
+struct file_stamp
+local_stamp_of(const struct stat *st)
+{
+	return (struct file_stamp){ st->st_ino, (uint64_t)st->st_size,
+		st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec };
+}
+
+bool
+local_stamp_same(const struct file_stamp *a, const struct stat *st)
+{
+	struct file_stamp b = local_stamp_of(st);
+
+	return a->ino && a->ino == b.ino && a->size == b.size && a->mtime_ns == b.mtime_ns;
+}
+
+/* ---- what shows under a name, for the notes about files ---- */
+
+void
+local_seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q)
+{
+	memset(q, 0, sizeof(*q));
+	obstack_init(&q->o);
+	display_folder(r->s, dd->ids[0], &q->o, &q->f);
+	display_find(r->s, &q->f, name, &q->o, &q->g, &q->e);
+}
+
+void
+local_seen_close(struct seen *q)
+{
+	group_fini(&q->g);
+	obstack_free(&q->o, NULL);
+}
+
+/* The register that notes the file of that name, and the note. */
+struct reg_file *
+local_seen_file(const struct seen *q, const char *name, struct reg **owner)
+{
+	for (size_t i = 0; i < q->g.len; i++)
+		for (size_t j = 0; j < q->g.files[i].refs_len; j++) {
+			struct reg *reg = q->g.files[i].refs[j].reg;
+			struct reg_file *f = reg_file_find(reg, name);
+
+			if (f) {
+				*owner = reg;
+				return f;
+			}
+		}
+	return NULL;
+}
+
+void
+local_forget_file(struct replica *r, const struct seen *q, const char *name)
+{
+	struct reg *owner;
+
+	while (local_seen_file(q, name, &owner)) {
+		reg_file_forget(owner, name);
+		state_reg_noted(r->s, owner);
+	}
+}
+
+void
+local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h, const struct stat *st)
+{
+	struct file_stamp stamp = local_stamp_of(st);
+
+	reg_file_set(reg, name, h, &stamp);
+	state_reg_noted(r->s, reg);
+	marks_file(r, reg, name);
+}
+
+/* ---- reading a file ---- */
+
+static int
+read_link(int dirfd, const char *name, struct local_file *out)
+{
+	char target[4096];
+	ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
+
+	if (n < 0)
+		return errno == EINVAL ? -ENOENT : -errno;
+	out->kind = KIND_SYMLINK;
+	out->size = (uint64_t)n;
+	chunk_link_hash(target, (size_t)n, &out->hash);
+	return 0;
+}
+
+/* A large one's list of chunks is kept. */
+static int
+hash_content(struct replica *r, int fd, off_t size, struct chunk_list *out)
+{
+	int rc = chunk_file(fd, size > LISTS_WORTH, out);
+
+	if (rc == 0 && out->c)
+		lists_save(r->chunks_fd, out);
+	return rc;
+}
+
+static int
+read_content(struct replica *r, int dirfd, const char *name, struct stat *st, struct local_file *out)
+{
+	struct chunk_list l;
+	int fd = disk_open_file(dirfd, name), rc = 0;
+
+	if (fd < 0)
+		return errno == ELOOP ? -ENOENT : -errno;
+	for (int i = 0; i < HASH_TRIES && rc == 0; i++) {
+		struct stat before;
+
+		if (fstat(fd, &before) < 0 || (rc = hash_content(r, fd, before.st_size, &l)) < 0) {
+			rc = rc ? rc : -errno;
+			break;
+		}
+		out->kind = KIND_FILE;
+		out->hash = l.hash;
+		out->size = l.size;
+		chunk_list_fini(&l);
+		if (fstat(fd, st) < 0)
+			rc = -errno;
+		else if (before.st_size == st->st_size && before.st_mtim.tv_sec == st->st_mtim.tv_sec &&
+		    before.st_mtim.tv_nsec == st->st_mtim.tv_nsec)
+			break;
+	}
+	/* One file by itself; where many were told at once, all of them together. */
+	if (rc == 0 && (r->walking || r->queued > SYNC_EACH || fdatasync(fd) < 0))
+		r->unsynced = true;
+	close(fd);
+	return rc;
+}
+
+/* 0, or -errno; -EINVAL: not a thing that is replicated; -ENOENT: not there, or
+ * another kind took its place meanwhile. */
+int
+local_read_file(struct replica *r, int dirfd, const char *name, struct stat *st, const struct attrs *prev,
+    struct local_file *out)
+{
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (st->st_dev != r->dev)
+		return -EINVAL;
+	if (S_ISLNK(st->st_mode))
+		rc = read_link(dirfd, name, out);
+	else
+		rc = S_ISREG(st->st_mode) ? read_content(r, dirfd, name, st, out) : -EINVAL;
+	if (rc == 0)
+		disk_attrs_read(r, dirfd, name, st, prev, &out->attrs);
+	return rc;
+}
