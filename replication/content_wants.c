@@ -141,8 +141,7 @@ static void
 wake_waiters(struct replica *r, struct want *w)
 {
 	for (size_t i = 0; i < w->waiters_len; i++) {
-		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
-		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
+		struct reg *reg = state_reg_in(r->s, w->waiters[i].dir_num, w->waiters[i].name);
 
 		if (reg && reg->pending)
 			view_defer(r, reg);
@@ -451,8 +450,7 @@ bool
 content_still_wanted(struct replica *r, const struct want *w)
 {
 	for (size_t i = 0; i < w->waiters_len; i++) {
-		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
-		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
+		struct reg *reg = state_reg_in(r->s, w->waiters[i].dir_num, w->waiters[i].name);
 
 		if (reg && reg->pending && regval_has(reg->pending, &w->hash) && !ignore_reg(r, reg))
 			return true;

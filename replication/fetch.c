@@ -133,8 +133,7 @@ find_sources(struct replica *r, struct fetch *f)
 	    recycle_take(r, w, &f->src[f->src_len]))
 		f->src_len++;
 	for (size_t i = 0; i < w->waiters_len; i++) {
-		struct dir *d = state_dir_num(r->s, w->waiters[i].dir_num);
-		struct reg *reg = d ? state_reg(r->s, d, w->waiters[i].name, false) : NULL;
+		struct reg *reg = state_reg_in(r->s, w->waiters[i].dir_num, w->waiters[i].name);
 
 		for (uint32_t k = 0; reg && k < reg->files_len; k++)
 			add_source(r, f, &reg->files[k].hash);

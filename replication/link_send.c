@@ -49,8 +49,7 @@ static int
 peer_has_it_there(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct elsewhere *q = arg;
-	struct dir *d = state_dir_num(q->l->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->l->r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(q->l->r->s, dir_num, name);
 
 	(void)seq;
 	for (uint32_t i = 0; reg && reg != q->but && i < reg->shown.len; i++)

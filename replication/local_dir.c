@@ -105,8 +105,7 @@ static int
 collect_noted(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct noted *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
 
 	(void)seq;
 	for (uint32_t i = 0; reg && i < reg->files_len; i++) {

@@ -186,9 +186,8 @@ static int
 check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct findings *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
-	struct disk_dir *dd = d ? disk_of(d) : NULL;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
+	struct disk_dir *dd = reg ? disk_of(reg->dir) : NULL;
 	int fd = dd ? disk_fd(&q->r->disk, dd) : -1;
 	struct stat st;
 

@@ -74,8 +74,7 @@ forget_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct step *q = arg;
 	struct replica *r = q->r;
-	struct dir *d = state_dir_num(r->s, dir_num);
-	struct reg *reg = d ? state_reg(r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(r->s, dir_num, name);
 	struct dot missing = { 0, 0 };
 	int rc;
 

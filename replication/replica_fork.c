@@ -94,8 +94,7 @@ static int
 relabel_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct renaming *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
 
 	(void)seq;
 	if (!reg)

@@ -160,8 +160,7 @@ static int
 wake_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct replica *r = arg;
-	struct dir *d = state_dir_num(r->s, dir_num);
-	struct reg *reg = d ? state_reg(r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(r->s, dir_num, name);
 
 	(void)seq;
 	if (reg && reg->pending)

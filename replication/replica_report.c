@@ -28,8 +28,7 @@ static int
 count_lack(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
 	struct lack *q = arg;
-	struct dir *d = state_dir_num(q->r->s, dir_num);
-	struct reg *reg = d ? state_reg(q->r->s, d, name, false) : NULL;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
 	const struct regval *val;
 
 	(void)seq;

@@ -137,6 +137,14 @@ state_reg(struct state *s, struct dir *d, const char *name, bool make)
 	return fresh;
 }
 
+struct reg *
+state_reg_in(struct state *s, uint64_t dir_num, const char *name)
+{
+	struct dir *d = state_dir_num(s, dir_num);
+
+	return d ? state_reg(s, d, name, false) : NULL;
+}
+
 void
 state_touch_reg(struct state *s, struct reg *r)
 {

@@ -108,6 +108,8 @@ void		 state_saw(struct state *s, uint64_t hlc);
 
 /* NULL if there is none and make is false.  Valid until state_trim. */
 struct reg	*state_reg(struct state *s, struct dir *d, const char *name, bool make);
+/* That of a row of the index; NULL: its directory or it is not known (any more). */
+struct reg	*state_reg_in(struct state *s, uint64_t dir_num, const char *name);
 
 /*
  * To be called after each change of r->shown or r->pending.  Keeps the counts
