@@ -86,6 +86,8 @@ struct dir {
 	uint32_t named;		/* how many births and moves of others name it */
 	uint32_t files;		/* registers in it with a live version shown */
 	uint32_t standing;	/* children that stand */
+	struct dir *seq_prev, *seq_next;	/* in the state's list of all by seq */
+	struct dir *new_prev, *new_next;	/* in its list of those that no peer has heard of */
 	bool counted;		/* in its parent's `standing` */
 	bool removed;		/* in the state's list of those not live */
 	bool dirty;

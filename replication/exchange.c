@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "replication/mem.h"
 #include "replication/take.h"
 
@@ -176,10 +178,10 @@ struct offer *
 exchange_offers(struct state *s, size_t *n)
 {
 	struct offer *all = NULL;
-	struct dir *d, *tmp;
+	struct dir *d;
 
 	*n = 0;
-	HASH_ITER(hh, s->dirs, d, tmp) {
+	DL_FOREACH2(s->untold, d, new_next) {
 		if (!take_may_offer(s, d))
 			continue;
 		all = mem_resize(all, *n + 1, sizeof(*all));

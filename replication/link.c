@@ -151,7 +151,7 @@ get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
 	vv_fini(&l->peer->know);
 	l->peer->know = know;
 	if (!l->subscribed && !l->full_round) {
-		l->sent_seq = place_cursor(l->r, m->epoch, m->since);
+		l->sent_seq = l->marked_seq = place_cursor(l->r, m->epoch, m->since);
 		l->window = 0;
 		exchange_forget_told(&l->told);
 	}

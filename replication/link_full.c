@@ -61,7 +61,7 @@ link_check_full(struct link *l)
 		log_info("%s was away while deletions were forgotten: it is sent all there is", l->peer->name);
 	l->full_round = true;
 	l->news = true;
-	l->sent_seq = 0;
+	l->sent_seq = l->marked_seq = 0;
 	l->window = 0;
 	exchange_forget_told(&l->told);
 	return true;

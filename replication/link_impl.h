@@ -23,6 +23,7 @@
 /* A batch; and the contents that come along in it, each and for one register. */
 #define BATCH_ROWS 200
 #define BATCH_BYTES (512u << 10)
+#define MARK_CHANGES 1000	/* a watermark: so few are gone through again over the next link */
 #define INLINE_MAX (32u << 10)
 #define INLINE_SUM_MAX (256u << 10)
 
@@ -119,6 +120,7 @@ struct link {
 	unsigned due_len;
 	bool barrier_wait;		/* until all that programs closed was told */
 	uint64_t sent_seq;		/* all up to here was sent */
+	uint64_t marked_seq;		/* and the peer was told so */
 	uint64_t window;		/* end of the window under way; 0: none */
 	unsigned pass;			/* 0: what lives; 1: what was removed */
 	uint64_t pass_seq;

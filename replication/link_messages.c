@@ -152,6 +152,7 @@ link_send_watermark(struct link *l)
 	wire_free_dots(m.know, m.n_know);
 	wire_free_dots(m.forgot, m.n_forgot);
 	l->news = false;
+	l->marked_seq = l->sent_seq;
 	vv_join(&l->marked, &l->r->durable);
 	if (l->full_round)
 		vv_join(&l->given, &l->r->s->forgot);

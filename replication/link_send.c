@@ -210,10 +210,10 @@ start_window(struct link *l)
 static void
 send_window_dirs(struct link *l, struct batch *b)
 {
-	struct dir *d, *tmp;
+	struct dir *d;
 
-	HASH_ITER(hh, l->r->s->dirs, d, tmp) {
-		if (d->seq <= l->sent_seq || d->seq > l->window || dir_is_live(d) != (l->pass == 0) ||
+	for (d = state_dirs_since(l->r->s, l->sent_seq); d && d->seq <= l->window; d = d->seq_next) {
+		if (dir_is_live(d) != (l->pass == 0) ||
 		    (!l->full_round && (d->from == l->number || vv_dominates(&l->know, &d->val.ctx))))
 			continue;
 		exchange_add_dir(l->r->s, &l->told, link_peer_has(l), &b->dirs, d);
@@ -257,6 +257,13 @@ knows_more(const struct link *l)
 	return !vv_dominates(&l->marked, &l->r->durable) && !vv_dominates(&l->know, &l->r->durable);
 }
 
+/* What they told us is sent to nobody here, but is in the way of the next link. */
+static bool
+came_far(const struct link *l)
+{
+	return l->sent_seq - l->marked_seq >= MARK_CHANGES;
+}
+
 void
 link_pump_changes(struct link *l)
 {
@@ -277,6 +284,6 @@ link_pump_changes(struct link *l)
 	while (l->out.len <= l->out_high && !l->closing && start_window(l))
 		send_stretch(l);
 	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
-	    (l->news || l->due_len || !l->continuous || knows_more(l)))
+	    (l->news || l->due_len || !l->continuous || knows_more(l) || came_far(l)))
 		link_send_watermark(l);
 }

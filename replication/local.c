@@ -273,8 +273,7 @@ local_mkdir(struct state *s, struct dir *at, const char *name, uint32_t mode, en
 	d = state_dir(s, &id);
 	if (!d) {
 		d = state_dir_add(s, birth, k);
-		d->told = told;
-		s->untold++;
+		state_set_told(s, d, told);
 	}
 	dot = state_event(s, &d->val.ctx);
 	dirval_set_live(&d->val, dot);

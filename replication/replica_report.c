@@ -54,12 +54,12 @@ to_send(struct replica *r, struct peer *p)
 	struct lack q = { .r = r, .know = &p->know };
 	struct timespec now;
 	double seconds = 0;
-	struct dir *d, *tmp;
+	struct dir *d;
 
 	if (!vv_dominates(&p->know, &r->s->know)) {
 		index_regs_since(r->x, p->acked_seq, SIZE_MAX, count_lack, &q);
-		HASH_ITER(hh, r->s->dirs, d, tmp)
-			q.versions += d->seq > p->acked_seq && !vv_dominates(&p->know, &d->val.ctx);
+		for (d = state_dirs_since(r->s, p->acked_seq); d; d = d->seq_next)
+			q.versions += !vv_dominates(&p->know, &d->val.ctx);
 	}
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (q.oldest && (uint64_t)now.tv_sec * 1000000000u > q.oldest)

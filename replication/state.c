@@ -543,10 +543,9 @@ state_dir_loaded(struct state *s, struct dir *d)
 	d->birth.up->named++;
 	count_names(d);
 	list_removed(s, d);
-	if (d->told != DIR_TOLD) {
-		s->untold++;
-		s->untold_moved |= d->val.moves_len > 0;
-	}
+	state_order(s, d);
+	state_set_told(s, d, d->told);
+	s->untold_moved |= d->told != DIR_TOLD && d->val.moves_len > 0;
 }
 
 void
@@ -570,8 +569,7 @@ state_drop_dirs(struct state *s, struct dir *const *list, size_t n)
 		for (struct dir **x = d->names; x && *x; x++)
 			(*x)->named--;
 		d->removed = false;
-		if (d->told != DIR_TOLD && --s->untold == 0)
-			s->untold_moved = false;
+		state_order_drop(s, d);
 	}
 	for (size_t i = 0; i < s->removed.len; i++)
 		if (s->removed.d[i]->removed)
@@ -592,6 +590,7 @@ state_dir_changed(struct state *s, struct dir *d)
 	count_names(d);
 	list_removed(s, d);
 	d->seq = ++s->seq;
+	state_order(s, d);
 	d->from = 0;
 	state_dir_noted(s, d);
 	state_touch_dir(s, d);
@@ -624,7 +623,7 @@ state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t
 {
 	struct dir_list made = { 0 };
 	char *name = mem_str(birth.name);
-	struct dir *c, *tmp;
+	struct dir *c;
 
 	HASH_DEL(s->dirs, d);
 	d->id = identity_make(&birth.up->id, name, k);
@@ -638,8 +637,8 @@ state_take_identity(struct state *s, struct dir *d, struct place birth, uint32_t
 	state_dir_changed(s, d);
 	/* Those made in it stand in it, unless they were moved before being told. */
 	if (s->untold_moved) {
-		HASH_ITER(hh, s->dirs, c, tmp)
-			if (c->told != DIR_TOLD && c->birth.up == d)
+		DL_FOREACH2(s->untold, c, new_next)
+			if (c->birth.up == d)
 				LIST_ADD(&made, d, c);
 	} else {
 		DL_FOREACH(d->children, c)

@@ -65,7 +65,8 @@ struct state {
 	struct place_node *places;	/* (parent, name) -> directories that show there */
 	struct reg *regs;	/* cached */
 	size_t displaced;	/* directories that show elsewhere because of a ring */
-	uint32_t untold;	/* directories that no peer has heard of */
+	struct dir *by_seq;	/* directories in the order of their last change */
+	struct dir *untold;	/* those that no peer has heard of */
 	bool untold_moved;	/* one of them may stand elsewhere than it was made */
 	struct dir_list removed;	/* not live when last looked at */
 
@@ -134,12 +135,23 @@ struct dir	*state_dir_add(struct state *s, struct place birth, uint32_t k);
 /* Puts one read from the index in place; then state_rebuild once for all. */
 struct dir	*state_dir_load(struct state *s, const struct identity *id, uint64_t num);
 
-/* All of it was read. */
+/* All of it was read; those that changed first come first. */
 void		 state_dir_loaded(struct state *s, struct dir *d);
 
 /* After each change of a directory's value. */
 void		 state_dir_changed(struct state *s, struct dir *d);
 void		 state_dir_noted(struct state *s, struct dir *d);
+
+/* The one that changed first after seq; those that changed later are its seq_next.
+ * It costs what changed since. */
+struct dir	*state_dirs_since(const struct state *s, uint64_t seq);
+
+/* Has a peer heard of it? */
+void		 state_set_told(struct state *s, struct dir *d, enum dir_told told);
+
+/* For state.c: d has another seq, or is dropped. */
+void		 state_order(struct state *s, struct dir *d);
+void		 state_order_drop(struct state *s, struct dir *d);
 
 /* Drops directories that nothing else names and no register stands in. */
 void		 state_drop_dirs(struct state *s, struct dir *const *list, size_t n);

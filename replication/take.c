@@ -19,9 +19,7 @@ take_told_one(struct state *s, struct dir *d)
 {
 	/* Its identity was made from those of the directories above. */
 	for (; d && d->told != DIR_TOLD; d = d->birth.up) {
-		d->told = DIR_TOLD;
-		if (--s->untold == 0)
-			s->untold_moved = false;
+		state_set_told(s, d, DIR_TOLD);
 		state_dir_noted(s, d);
 	}
 }
@@ -205,10 +203,6 @@ take_adopt(struct state *s, const char *path, struct place birth, uint32_t k, st
 void
 take_told(struct state *s)
 {
-	struct dir *d, *tmp;
-
-	if (!s->untold)
-		return;
-	HASH_ITER(hh, s->dirs, d, tmp)
-		take_told_one(s, d);
+	while (s->untold)
+		take_told_one(s, s->untold);
 }

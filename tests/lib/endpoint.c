@@ -28,6 +28,7 @@ struct endpoint {
 	struct vv given;		/* what they said, and were told to the end */
 	struct vv claimed;		/* what our last watermark said */
 	uint64_t sent_seq, window;	/* window 0: none under way */
+	uint64_t marked_seq;		/* of the last watermark */
 	size_t next;			/* in the feed */
 	bool removals;			/* the second pass of the window */
 	bool news;			/* something was sent since the last watermark */
@@ -108,6 +109,12 @@ void
 endpoint_set_rows(struct endpoint *e, size_t rows)
 {
 	e->rows_max = rows;
+}
+
+uint64_t
+endpoint_far(const struct endpoint *e)
+{
+	return 5 * e->rows_max;
 }
 
 const struct tally *
@@ -378,6 +385,7 @@ send_watermark(struct endpoint *e)
 	vv_join(&e->given, &e->s->know);
 	vv_join(&e->claimed, &e->s->know);
 	e->news = false;
+	e->marked_seq = e->sent_seq;
 }
 
 /* Who lacks events on what we forgot is sent all there is. */
@@ -388,7 +396,7 @@ check_full(struct endpoint *e)
 	if (e->full || vv_dominates(&e->given, &e->s->forgot))
 		return;
 	e->full = e->news = true;
-	e->sent_seq = 0;
+	e->sent_seq = e->marked_seq = 0;
 	e->window = 0;
 	exchange_forget_told(&e->told);
 }
@@ -413,9 +421,8 @@ endpoint_pump(struct endpoint *e)
 		if (send_stretch(e))
 			return true;
 	}
-	if (!e->news && vv_dominates(&e->know, &e->s->know))
-		return false;
-	if (!e->news && vv_dominates(&e->claimed, &e->s->know))
+	if (!e->news && e->sent_seq - e->marked_seq < endpoint_far(e) &&
+	    (vv_dominates(&e->know, &e->s->know) || vv_dominates(&e->claimed, &e->s->know)))
 		return false;
 	send_watermark(e);
 	return true;
@@ -437,7 +444,7 @@ hear_subscribe(struct endpoint *e, const Sibfs__Wire__Subscribe *m)
 		return rc;
 	vv_join(&e->forgot, &know);
 	vv_fini(&know);
-	e->sent_seq = m->since;
+	e->sent_seq = e->marked_seq = m->since;
 	e->window = 0;
 	exchange_forget_told(&e->told);
 	e->subscribed = true;

@@ -78,6 +78,26 @@ check_counts(struct world *w, struct state *s)
 	free(files);
 }
 
+/* What is kept in lists is what a walk over all finds. */
+static void
+check_lists(struct world *w, struct state *s)
+{
+	size_t n = 0, untold = 0, all = 0, all_untold = 0;
+
+	for (struct dir *d = s->by_seq; d; d = d->seq_next, n++)
+		if (d->seq_next && d->seq > d->seq_next->seq)
+			world_fail(w, "counts: %s is listed as changed before %s", called(d), called(d->seq_next));
+	for (struct dir *d = s->untold; d; d = d->new_next)
+		untold += d->told != DIR_TOLD;
+	for (struct dir *d = s->dirs; d; d = d->hh.next) {
+		all += d != s->root;
+		all_untold += d->told != DIR_TOLD;
+	}
+	if (n != all || untold != all_untold)
+		world_fail(w, "counts: %zu of %zu directories by change, %zu of %zu that nobody heard of", n, all, untold,
+		    all_untold);
+}
+
 /* Places are computed step by step; from scratch they must be the same. */
 static void
 check_from_scratch(struct world *w, struct state *s)
@@ -330,6 +350,7 @@ laws_check(struct world *w, unsigned i, bool deep)
 
 	check_places(w, s);
 	check_counts(w, s);
+	check_lists(w, s);
 	if (!deep || *w->failed)
 		return;
 	check_from_scratch(w, s);
@@ -420,6 +441,20 @@ check_equal(struct world *w, unsigned i)
 	check_same_dirs(w, i, b, a);
 }
 
+/* How far behind is the cursor that j would ask i from? */
+static void
+check_cursors(struct world *w, unsigned i)
+{
+	for (unsigned j = 0; j < w->len; j++) {
+		const struct endpoint *e = world_wire(w, i, j)->end;
+		uint64_t at = rows_cursor(w->node[j].rows, i + 1), seq = w->node[i].s->seq;
+
+		if (e && seq - at >= endpoint_far(e))
+			world_fail(w, "cursor: %s heard %llu changes of %s to the end, and %llu count", step_node_name(j),
+			    (unsigned long long)seq, step_node_name(i), (unsigned long long)at);
+	}
+}
+
 static int
 deepest_first(const void *a, const void *b)
 {
@@ -460,6 +495,8 @@ laws_check_end(struct world *w)
 		laws_check(w, i, true);
 	for (unsigned i = 1; i < w->len && !*w->failed; i++)
 		check_equal(w, i);
+	for (unsigned i = 0; i < w->len && !*w->failed; i++)
+		check_cursors(w, i);
 	if (!*w->failed)
 		check_empties(w, w->node[w->len - 1].s);
 }

@@ -16,6 +16,7 @@
  *	dot        a version is the one that its dot was given to
  *	knowledge  what a replica says to know it has taken in
  *	quiet      the exchange ends
+ *	cursor     little is gone through again when a link is made anew
  *	equal      replicas that exchanged everything hold and show the same
  *	empty      removing all names that a listing gives leaves nothing
  */

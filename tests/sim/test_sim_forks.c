@@ -114,11 +114,11 @@ store_copy(const struct state *from)
 		if (d != from->root)
 			state_dir_load(s, &d->id, d->num);
 	for (const struct dir *d = from->dirs; d; d = d->hh.next)
-		if (d != from->root) {
+		if (d != from->root)
 			copy_dir(s, same_dir(s, d), d);
-			s->untold += d->told != DIR_TOLD;
-		}
-	s->untold_moved = from->untold_moved;
+	for (const struct dir *d = from->dirs; d; d = d->hh.next)
+		if (d != from->root)
+			state_dir_loaded(s, same_dir(s, d));
 	for (const struct reg *r = from->regs; r; r = r->hh.next) {
 		struct reg *copy = state_reg(s, same_dir(s, r->dir), reg_name(r), true);
 

@@ -282,6 +282,62 @@ test_a_number_in_use_is_not_given_again(void **state)
 	sim_fini(&sim);
 }
 
+static void
+test_directories_are_found_by_when_they_changed(void **state)
+{
+	struct state_io io = { .node_name = node_name };
+	struct state *s = state_new(1, &io);
+	struct dir *d[5];
+
+	(void)state;
+	assert_null(state_dirs_since(s, 0));
+	for (int i = 0; i < 5; i++) {
+		char name[] = { (char)('a' + i), '\0' };
+
+		assert_int_equal(local_mkdir(s, s->root, name, 0755, DIR_MADE_HERE, &d[i]), 0);
+	}
+	assert_ptr_equal(state_dirs_since(s, 0), d[0]);
+	assert_ptr_equal(state_dirs_since(s, d[2]->seq), d[3]);
+	assert_null(state_dirs_since(s, s->seq));
+	/* One from the middle and the first change: they are the last now. */
+	state_dir_changed(s, d[2]);
+	state_dir_changed(s, d[0]);
+	assert_ptr_equal(state_dirs_since(s, 0), d[1]);
+	assert_ptr_equal(state_dirs_since(s, d[4]->seq), d[2]);
+	assert_ptr_equal(d[2]->seq_next, d[0]);
+	assert_null(d[0]->seq_next);
+	state_drop_dirs(s, &d[0], 1);
+	assert_null(d[2]->seq_next);
+	assert_ptr_equal(state_dirs_since(s, d[4]->seq), d[2]);
+	state_free(s);
+}
+
+static void
+test_what_no_peer_has_heard_of_is_listed(void **state)
+{
+	struct state_io io = { .node_name = node_name };
+	struct state *s = state_new(1, &io);
+	struct dir *a, *b, *c;
+
+	(void)state;
+	local_mkdir(s, s->root, "a", 0755, DIR_MADE_HERE, &a);
+	local_mkdir(s, a, "b", 0755, DIR_MADE_HERE, &b);
+	local_mkdir(s, s->root, "c", 0755, DIR_TAKEN_IN, &c);
+	assert_int_equal(local_move(s, s->root, "c", a, "c"), 0);
+	assert_true(s->untold_moved);
+	assert_ptr_equal(s->untold, a);
+	assert_ptr_equal(a->new_next, b);
+	assert_ptr_equal(b->new_next, c);
+	/* With b a, in which it was made. */
+	take_told_one(s, b);
+	assert_ptr_equal(s->untold, c);
+	assert_null(c->new_next);
+	take_told(s);
+	assert_null(s->untold);
+	assert_false(s->untold_moved);
+	state_free(s);
+}
+
 int
 main(void)
 {
@@ -295,6 +351,8 @@ main(void)
 		cmocka_unit_test(test_a_directory_is_found_by_identity_number_and_place),
 		cmocka_unit_test(test_those_made_in_it_follow_an_identity),
 		cmocka_unit_test(test_a_number_in_use_is_not_given_again),
+		cmocka_unit_test(test_directories_are_found_by_when_they_changed),
+		cmocka_unit_test(test_what_no_peer_has_heard_of_is_listed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
