@@ -256,7 +256,7 @@ forget_name(struct fs *fs, ino_t dir, const char *text)
 	if (name == NULL)
 		return 0;
 	ino = name_inode(name)->key.ino;
-	session_name_gone(fs, name);
+	session_name_unlinked(fs, name);
 	names_remove(&fs->names, name);
 	return ino;
 }
@@ -335,7 +335,10 @@ rename_names(struct fs *fs, const struct place *a, const struct place *b, bool e
 	struct named *replaced = to != NULL ? to->of : NULL;
 
 	if (to != NULL) {
-		session_name_gone(fs, to);
+		if (exchange)
+			session_name_gone(fs, to);
+		else
+			session_name_unlinked(fs, to);
 		names_remove(&fs->names, to);
 	}
 	if (from != NULL)

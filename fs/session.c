@@ -104,6 +104,24 @@ session_name_gone(struct fs *fs, struct name *name)
 	stop_waiting(fs, name);
 }
 
+/* Other names of it may stand that we do not know: the replica does.  It looks at
+ * them while it still has the note of this one. */
+void
+session_name_unlinked(struct fs *fs, struct name *name)
+{
+	struct inode *i = name_inode(name);
+	struct stat st;
+	int fd;
+
+	if ((atomic_load(&i->dirty) || name->wait_until_ms != 0) && name->next == NULL && i->names.first == name &&
+	    (fd = inode_fd_get_locked(fs, i)) >= 0) {
+		if (fstat(fd, &st) == 0 && st.st_nlink > 0)
+			tell_write(fs, name, true);
+		inode_fd_put_locked(fs, i);
+	}
+	stop_waiting(fs, name);
+}
+
 void
 session_mark_dirty(struct fs *fs, struct inode *i, bool unsure)
 {

@@ -74,8 +74,10 @@ void		 session_seal(struct fs *fs, struct inode *i);
 /* (view, locked) dir/name is new.  open: it is told when it is closed. */
 void		 session_name_new(struct fs *fs, struct name *name, bool open);
 
-/* (view, locked) dir/name is gone; call before names_remove. */
+/* (view, locked) dir/name is gone, as the inode has another name now, or lost
+ * this one; call before names_remove. */
 void		 session_name_gone(struct fs *fs, struct name *name);
+void		 session_name_unlinked(struct fs *fs, struct name *name);
 
 /* (locked) A remote change takes the name away, maybe to give the inode another:
  * what waits to be told under it is told later, under the names it has then. */

@@ -77,6 +77,22 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 	return true;
 }
 
+/* A name of that inode went, after it was written: its other names stay. */
+static void
+others_written(struct replica *r, const struct reg *but, const char *but_name, const struct hash *noted, ino_t ino)
+{
+	struct links q;
+
+	local_links_noted(r, but, but_name, noted, ino, &q);
+	for (size_t i = 0; i < q.len; i++) {
+		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
+
+		if (dd && dd->ids_len)
+			local_write_at(r, dd, q.l[i].name, 0, true, NULL);
+	}
+	local_links_free(&q);
+}
+
 /*
  * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
  * then contents are compared.  job: its hash, if that is known already.
@@ -88,6 +104,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	struct local_file file;
 	struct reg *reg, *owner;
 	struct reg_file *known;
+	struct hash before;
 	struct seen q;
 	struct stat st;
 
@@ -95,11 +112,15 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		return;
 	local_seen_open(r, dd, name, &q);
 	known = local_seen_file(&q, name, &owner);
+	if (known)
+		before = known->hash;
 	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 	if (rc < 0 || (ino && st.st_ino != ino)) {
 		/* It went elsewhere since; its note cannot be trusted any more. */
 		if (known)
 			known->stamp.ino = 0;
+		if (known && ino)
+			others_written(r, owner, name, &before, ino);
 		goto out;
 	}
 	/* Two writes can leave one stamp: clocks of inodes may be coarse, and of a
@@ -138,6 +159,8 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	} else {
 		local_forget_file(r, &q, name);
 		local_note_file(r, reg, name, &file.hash, &st);
+		if (known)
+			local_links_written(r, reg, name, &before, &file, &st);
 	}
 	attrs_fini(&file.attrs);
 out:
@@ -194,12 +217,14 @@ local_rename_file(struct replica *r, const struct event *e, struct disk_dir *fro
 	struct reg_file *known;
 	struct local_file file = { 0 };
 	struct stat st;
-	struct hash h;
+	struct hash h, before;
 	bool changed;
 
 	local_seen_open(r, from, e->name, &a);
 	local_seen_open(r, to, e->name2, &b);
 	known = local_seen_file(&a, e->name, &owner);
+	if (known)
+		before = known->hash;
 	if (!a.e) {
 		local_write_at(r, to, e->name2, e->ino, false, NULL);
 		goto out;
@@ -221,6 +246,8 @@ local_rename_file(struct replica *r, const struct event *e, struct disk_dir *fro
 		local_forget_file(r, &a, e->name);
 		local_forget_file(r, &b, e->name2);
 		local_note_file(r, reg, e->name2, &h, &st);
+		if (changed && known)
+			local_links_written(r, reg, e->name2, &before, &file, &st);
 	} else {
 		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
 	}

@@ -1,6 +1,6 @@
 /*
- * From the disk to the state: what local_note.c, local_file.c, local_dir.c and
- * local_attr.c have for replica_local.c, which takes told events one by one, and
+ * From the disk to the state: what local_note.c, local_file.c, local_links.c,
+ * local_dir.c and local_attr.c have for replica_local.c, which takes told events one by one, and
  * for the other replica_*.c that look at files (scan, ask, doctor, ignore, marks,
  * rebuild).  local.h is something else: what a user's operation does to the state.
  * The replica's thread.
@@ -55,5 +55,34 @@ void		 local_forget_files(struct replica *r, struct disk_dir *dd);
  * set by hand.  ino 0: whatever stands there. */
 void		 local_dir_attrs(struct replica *r, struct disk_dir *dd, unsigned which);
 void		 local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, unsigned which);
+
+/* ---- local_links.c ---- */
+
+/* Noted names of one inode but for one: the mount may not know them. */
+struct links {
+	struct replica *r;
+	struct hash hash;
+	ino_t ino;
+	const struct reg *but;
+	const char *but_name;
+	struct link_name {
+		uint64_t dir;		/* inode */
+		char *name;
+	} *l;
+	size_t len;
+};
+
+/* Those of dd/name, if it is that inode and was noted. */
+void		 local_links_find(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino,
+		    struct links *q);
+/* Those that are noted with that content, but for one of reg. */
+void		 local_links_noted(struct replica *r, const struct reg *reg, const char *name, const struct hash *h,
+		    ino_t ino, struct links *q);
+void		 local_links_free(struct links *q);
+
+/* reg's file `name`, st, was noted with that content until now, and holds that of
+ * f: so do its other names. */
+void		 local_links_written(struct replica *r, const struct reg *reg, const char *name,
+		    const struct hash *before, const struct local_file *f, const struct stat *st);
 
 #endif

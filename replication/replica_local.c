@@ -93,97 +93,7 @@ out:
 	local_seen_close(&b);
 }
 
-/* ---- other names of a file ---- */
-
-/* Noted names of one inode, but for the one that an event is about: what is done
- * to a file by one name is done to all, and the mount may not know them. */
-struct links {
-	struct replica *r;
-	struct hash hash;
-	ino_t ino;
-	const struct reg *but;
-	const char *but_name;
-	struct link_name {
-		uint64_t dir;
-		char *name;
-	} *l;
-	size_t len;
-};
-
-static void
-add_links_of(struct links *q, const struct reg *reg)
-{
-	for (uint32_t i = 0; i < reg->files_len && disk_of(reg->dir); i++) {
-		const struct reg_file *f = &reg->files[i];
-
-		if (f->stamp.ino != q->ino || hash_compare(&f->hash, &q->hash) != 0 ||
-		    (reg == q->but && strcmp(f->name, q->but_name) == 0))
-			continue;
-		q->l = mem_resize(q->l, q->len + 1, sizeof(*q->l));
-		q->l[q->len++] = (struct link_name){ disk_of(reg->dir)->ino, mem_str(f->name) };
-	}
-}
-
-static int
-add_links_of_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
-{
-	struct links *q = arg;
-	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
-
-	(void)seq;
-	if (reg && !reg->dirty)
-		add_links_of(q, reg);
-	return 0;
-}
-
-static void
-links_find(struct replica *r, struct disk_dir *dd, const struct event *e, struct links *q)
-{
-	int fd = disk_fd(&r->disk, dd);
-	struct reg_file *known;
-	struct reg *owner;
-	struct seen seen;
-	struct stat st;
-
-	*q = (struct links){ .r = r, .ino = e->ino, .but_name = e->name };
-	if (fd < 0 || !e->ino || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->ino ||
-	    st.st_nlink < 2 || S_ISDIR(st.st_mode))
-		return;
-	local_seen_open(r, dd, e->name, &seen);
-	known = local_seen_file(&seen, e->name, &owner);
-	if (known) {
-		q->hash = known->hash;
-		q->but = owner;
-		index_regs_with_content(r->x, &q->hash, add_links_of_row, q);
-		for (size_t i = 0; i < r->s->dirty_regs.len; i++)
-			add_links_of(q, r->s->dirty_regs.r[i]);
-	}
-	local_seen_close(&seen);
-}
-
-static void
-links_free(struct links *q)
-{
-	for (size_t i = 0; i < q->len; i++)
-		free(q->l[i].name);
-	free(q->l);
-}
-
-static void
-written(struct replica *r, const struct event *e, struct disk_dir *at)
-{
-	struct links q;
-
-	links_find(r, at, e, &q);
-	local_write_at(r, at, e->name, e->ino, e->unsure, NULL);
-	for (size_t i = 0; i < q.len; i++) {
-		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
-
-		if (dd && dd->ids_len)
-			local_write_at(r, dd, q.l[i].name, e->ino, true, NULL);
-	}
-	links_free(&q);
-}
+/* ---- attributes ---- */
 
 static void
 attrs_changed(struct replica *r, const struct event *e, struct disk_dir *at)
@@ -202,7 +112,7 @@ attrs_set_by(struct replica *r, const struct event *e, struct disk_dir *at)
 	struct links q = { .len = 0 };
 
 	if (e->dir != 0 && !e->is_dir && at)
-		links_find(r, at, e, &q);
+		local_links_find(r, at, e->name, e->ino, &q);
 	attrs_changed(r, e, at);
 	for (size_t i = 0; i < q.len; i++) {
 		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
@@ -210,7 +120,7 @@ attrs_set_by(struct replica *r, const struct event *e, struct disk_dir *at)
 		if (dd && dd->ids_len)
 			local_file_attrs(r, dd, q.l[i].name, e->ino, e->attrs);
 	}
-	links_free(&q);
+	local_links_free(&q);
 }
 
 /* ---- one event ---- */
@@ -241,7 +151,7 @@ local_event(struct replica *r, struct event *e)
 	}
 	switch (e->op) {
 	case REPLICA_WRITE:
-		written(r, e, at);
+		local_write_at(r, at, e->name, e->ino, e->unsure, NULL);
 		break;
 	case REPLICA_UNLINK:
 		local_unlink_at(r, at, e->name);

@@ -18,35 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "replication/local_impl.h"
+#include "replication/replica_recover_impl.h"
 
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 #define JOURNAL_READ_MAX (256 << 20)
-
-/* What was lifted when the daemon died stands in moving/: back it goes. */
-struct moving {
-	uint64_t ino;
-	char name[64];
-};
-
-/* A name that users touched since the last clean stop: "INODE NAME". */
-struct journal_line {
-	UT_hash_handle hh;
-	const char *line;
-};
-
-struct recovery {
-	struct replica *r;
-	char *text;		/* the journal: lines, each with its NUL */
-	size_t len;
-	struct journal_line *lines;
-	struct moving *moving;
-	size_t moving_len;
-	bool parted;		/* what was one directory on disk is to be several */
-};
 
 static void
 read_journal(struct recovery *q)
@@ -74,8 +52,8 @@ read_journal(struct recovery *q)
 	}
 }
 
-static bool
-in_journal(const struct recovery *q, ino_t dir, const char *name)
+bool
+recover_in_journal(const struct recovery *q, ino_t dir, const char *name)
 {
 	struct journal_line *l;
 	char line[300];
@@ -99,8 +77,8 @@ add_moving(void *arg, const char *name)
 	strcpy(q->moving[q->moving_len++].name, name);
 }
 
-static struct moving *
-find_moving(const struct recovery *q, uint64_t ino)
+struct moving *
+recover_find_moving(const struct recovery *q, uint64_t ino)
 {
 	for (size_t i = 0; i < q->moving_len; i++)
 		if (q->moving[i].ino == ino)
@@ -108,10 +86,8 @@ find_moving(const struct recovery *q, uint64_t ino)
 	return NULL;
 }
 
-/* A file of reg that was noted as f goes to staging/, from where the view puts it in
- * its place; what was written to it since is a version first. */
-static void
-stage_noted(struct replica *r, struct reg *reg, int dirfd, const char *name, const struct reg_file *f)
+void
+recover_stage_noted(struct replica *r, struct reg *reg, int dirfd, const char *name, const struct reg_file *f)
 {
 	struct hash h = f->hash;
 	struct local_file now;
@@ -153,13 +129,13 @@ restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	(void)seq;
 	for (uint32_t i = 0; fd >= 0 && i < reg->files_len; i++) {
 		struct reg_file *f = &reg->files[i];
-		struct moving *m = find_moving(q, f->stamp.ino);
+		struct moving *m = recover_find_moving(q, f->stamp.ino);
 
 		if (!m)
 			continue;
 		state_touch_reg(q->r->s, reg);
 		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
-			stage_noted(q->r, reg, q->r->moving_fd, m->name, f);
+			recover_stage_noted(q->r, reg, q->r->moving_fd, m->name, f);
 			m->ino = 0;
 			reg_file_forget(reg, f->name);
 			state_reg_noted(q->r->s, reg);
@@ -174,117 +150,13 @@ restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
-/* ---- directories that were to part ---- */
-
-/* Those that are noted in one directory on disk, and show at more than one place:
- * the view was taking them apart. */
-struct parting {
-	struct recovery *q;
-	struct disk_dir *dd;
-	struct dir *d;		/* the one that leaves it */
-};
-
-static bool
-stands_where_shown(struct replica *r, const struct dir *d, uint64_t ino)
-{
-	struct disk_dir *up = d->at.up ? disk_of(d->at.up) : NULL;
-	int fd = up ? disk_fd(&r->disk, up) : -1;
-	struct stat st;
-
-	return fd >= 0 && fstatat(fd, d->at.name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino;
-}
-
-static bool
-same_place(const struct dir *a, const struct dir *b)
-{
-	return a->at.up && b->at.up && disk_of(a->at.up) == disk_of(b->at.up) && strcmp(a->at.name, b->at.name) == 0;
-}
-
-/* A file of the one that leaves, to be put in its place by the view. */
-static void
-part_file(struct parting *p, struct reg *reg, int dirfd, const struct reg_file *f)
-{
-	struct replica *r = p->q->r;
-	struct moving *m = find_moving(p->q, f->stamp.ino);
-	struct stat st;
-
-	if (m) {
-		stage_noted(r, reg, r->moving_fd, m->name, f);
-		m->ino = 0;
-	} else if (fstatat(dirfd, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		if (in_journal(p->q, p->dd->ino, f->name))
-			local_unlink(r->s, p->d, f->name);
-	} else if (local_stamp_same(&f->stamp, &st) || in_journal(p->q, p->dd->ino, f->name)) {
-		stage_noted(r, reg, dirfd, f->name, f);
-	}
-}
-
-static int
-part_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
-{
-	struct parting *p = arg;
-	struct replica *r = p->q->r;
-	struct reg *reg = state_reg(r->s, p->d, name, false);
-	int fd = disk_fd(&r->disk, p->dd);
-
-	(void)dir_num;
-	(void)seq;
-	while (reg && fd >= 0 && reg->files_len) {
-		struct reg_file f = reg->files[0];
-
-		f.name = mem_str(f.name);
-		part_file(p, reg, fd, &f);
-		reg_file_forget(reg, f.name);
-		state_reg_noted(r->s, reg);
-		state_touch_reg(r->s, reg);
-		free(f.name);
-	}
-	return 0;
-}
-
-/*
- * The one stays that shows where the directory stands by now; what the others
- * have in it is lifted, as the view would have gone on.  Else their files were
- * taken for new ones of the one that is first.
- */
-static void
-part_dirs(struct recovery *q)
-{
-	struct disk_dir *dd, *tmp;
-
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		struct dir *stays = NULL;
-
-		if (dd->ids_len < 2)
-			continue;
-		for (size_t i = 0; i < dd->ids_len && !stays; i++)
-			if (stands_where_shown(q->r, dd->ids[i], dd->ino))
-				stays = dd->ids[i];
-		if (stays)
-			disk_place(dd, disk_of(stays->at.up), stays->at.name);
-		else
-			stays = dd->ids[0];
-		for (size_t i = dd->ids_len; i-- > 0;) {
-			struct parting p = { q, dd, dd->ids[i] };
-
-			if (p.d == stays || same_place(p.d, stays))
-				continue;
-			index_regs_in_dir(q->r->x, p.d->num, part_row, &p);
-			disk_assign(p.d, NULL);
-			state_dir_noted(q->r->s, p.d);
-			state_touch_dir(q->r->s, p.d);
-			q->parted = true;
-		}
-	}
-}
-
 static void
 check_dirs(struct recovery *q)
 {
 	struct disk_dir *dd, *tmp;
 
 	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		const struct moving *m = find_moving(q, dd->ino);
+		const struct moving *m = recover_find_moving(q, dd->ino);
 
 		if (!m)
 			continue;
@@ -357,7 +229,7 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 
 		if (stands && !S_ISDIR(st.st_mode))
 			continue;
-		m = find_moving(q, f->stamp.ino);
+		m = recover_find_moving(q, f->stamp.ino);
 		if (m && renameat2(q->r->moving_fd, m->name, fd, f->name, RENAME_NOREPLACE) == 0) {
 			state_touch_reg(q->r->s, reg);
 		} else if (q->r->restored && !reg->pending && reg->files_len == 1) {
@@ -393,43 +265,6 @@ check_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
-static bool
-stands_at_its_place(struct replica *r, const struct disk_dir *dd)
-{
-	struct stat st;
-	int fd;
-
-	if (!dd->up || dd->lifted)
-		return true;
-	fd = disk_fd(&r->disk, dd->up);
-	return fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino;
-}
-
-/* Directories that are nowhere: removed by a user, or not made any more. */
-static void
-drop_missing_dirs(struct recovery *q)
-{
-	struct disk_dir *dd, *tmp;
-
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
-		if (stands_at_its_place(q->r, dd))
-			continue;
-		if (!q->r->restored && in_journal(q, dd->up->ino, dd->name)) {
-			char *gone = mem_str(dd->name);
-
-			local_gone(q->r, dd->up, gone);
-			free(gone);
-			continue;
-		}
-		while (dd->ids_len) {
-			struct dir *d = dd->ids[0];
-
-			disk_assign(d, NULL);
-			state_touch_dir(q->r->s, d);
-		}
-	}
-}
-
 /* ---- looking at what the journal names ---- */
 
 static struct disk_dir *
@@ -441,6 +276,19 @@ entry_dir(struct recovery *q, const char *line, const char **name)
 
 	*name = end + 1;
 	return dd && dd->ids_len && !dd->lifted ? dd : NULL;
+}
+
+/* A directory goes with what is in it, once all are known that went. */
+static bool
+shows_dir(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct seen q;
+	bool shows;
+
+	local_seen_open(r, dd, name, &q);
+	shows = !q.e && q.g.dirs.len;
+	local_seen_close(&q);
+	return shows;
 }
 
 enum entry { ENTRY_DIR, ENTRY_OTHER, ENTRY_GONE };
@@ -463,7 +311,7 @@ each_entry(struct recovery *q, enum entry which)
 			continue;
 		if (is != ENTRY_GONE)
 			local_reconcile_name(q->r, dd, name);
-		else
+		else if (!shows_dir(q->r, dd, name))
 			local_gone(q->r, dd, name);
 	}
 }
@@ -472,8 +320,6 @@ each_entry(struct recovery *q, enum entry which)
 static bool
 follow_journal(struct recovery *q)
 {
-	struct disk_dir *dd, *tmp;
-
 	if (!q->r->same_boot || q->moving_len || q->parted || q->r->s->touched_dirs.len ||
 	    (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
 		return false;
@@ -482,9 +328,8 @@ follow_journal(struct recovery *q)
 	each_entry(q, ENTRY_DIR);
 	each_entry(q, ENTRY_OTHER);
 	each_entry(q, ENTRY_GONE);
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
-		if (!stands_at_its_place(q->r, dd))
-			return false;
+	if (!recover_drop_missing(q, false))
+		return false;
 	index_regs_pending(q->r->x, check_row, q);
 	index_regs_in_conflict(q->r->x, check_row, q);
 	return true;
@@ -506,7 +351,7 @@ compare_attrs(struct recovery *q)
 static bool
 was_touched(void *arg, ino_t dir, const char *name)
 {
-	return in_journal(arg, dir, name);
+	return recover_in_journal(arg, dir, name);
 }
 
 static void
@@ -547,7 +392,7 @@ replica_recover(struct replica *r)
 	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	read_journal(&q);
 	disk_each_entry(r->moving_fd, add_moving, &q);
-	part_dirs(&q);
+	recover_part_dirs(&q);
 	if (r->restored || !follow_journal(&q)) {
 		log_info("looking at the whole tree");
 		check_dirs(&q);
@@ -556,7 +401,7 @@ replica_recover(struct replica *r)
 		/* What the journal says may be of another time than the index. */
 		local_reconcile_touched(r, r->disk.root, r->restored ? NULL : was_touched, &q);
 		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
-		drop_missing_dirs(&q);
+		recover_drop_missing(&q, true);
 	}
 	if (!r->restored)
 		compare_attrs(&q);

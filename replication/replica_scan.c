@@ -69,6 +69,7 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	struct reg *owner, *reg;
 	struct reg_file *known;
 	struct local_file file;
+	struct hash before;
 	struct seen q;
 	struct stat now;
 	int fd;
@@ -77,6 +78,8 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	known = local_seen_file(&q, name, &owner);
 	if (known && local_stamp_same(&known->stamp, st))
 		goto out;
+	if (known)
+		before = known->hash;
 	fd = disk_fd(&w->r->disk, dd);
 	if (fd < 0 || local_read_file(w->r, fd, name, &now, q.e ? &q.e->attrs : NULL, &file) < 0)
 		goto out;
@@ -108,6 +111,8 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		if (local_write(s, dd->ids[0], name, &file, &reg) == 0) {
 			local_forget_file(w->r, &q, name);
 			local_note_file(w->r, reg, name, &file.hash, &now);
+			if (known)
+				local_links_written(w->r, reg, name, &before, &file, &now);
 		}
 		s->now = real;
 		state_saw(s, hlc);

@@ -1,0 +1,263 @@
+/*
+ * After a stop that was not clean: the directories.  Those that were being taken
+ * apart are parted, and those that are nowhere any more are explained.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replication/replica_recover_impl.h"
+
+#define obstack_chunk_alloc mem_alloc
+#define obstack_chunk_free free
+
+/* ---- directories that were to part ---- */
+
+/* Those that are noted in one directory on disk, and show at more than one place:
+ * the view was taking them apart. */
+struct parting {
+	struct recovery *q;
+	struct disk_dir *dd;
+	struct dir *d;		/* the one that leaves it */
+};
+
+static bool
+stands_where_shown(struct replica *r, const struct dir *d, uint64_t ino)
+{
+	struct disk_dir *up = d->at.up ? disk_of(d->at.up) : NULL;
+	int fd = up ? disk_fd(&r->disk, up) : -1;
+	struct stat st;
+
+	return fd >= 0 && fstatat(fd, d->at.name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino;
+}
+
+static bool
+same_place(const struct dir *a, const struct dir *b)
+{
+	return a->at.up && b->at.up && disk_of(a->at.up) == disk_of(b->at.up) && strcmp(a->at.name, b->at.name) == 0;
+}
+
+/* A file of the one that leaves, to be put in its place by the view. */
+static void
+part_file(struct parting *p, struct reg *reg, int dirfd, const struct reg_file *f)
+{
+	struct replica *r = p->q->r;
+	struct moving *m = recover_find_moving(p->q, f->stamp.ino);
+	struct stat st;
+
+	if (m) {
+		recover_stage_noted(r, reg, r->moving_fd, m->name, f);
+		m->ino = 0;
+	} else if (fstatat(dirfd, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (recover_in_journal(p->q, p->dd->ino, f->name))
+			local_unlink(r->s, p->d, f->name);
+	} else if (local_stamp_same(&f->stamp, &st) || recover_in_journal(p->q, p->dd->ino, f->name)) {
+		recover_stage_noted(r, reg, dirfd, f->name, f);
+	}
+}
+
+static int
+part_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct parting *p = arg;
+	struct replica *r = p->q->r;
+	struct reg *reg = state_reg(r->s, p->d, name, false);
+	int fd = disk_fd(&r->disk, p->dd);
+
+	(void)dir_num;
+	(void)seq;
+	while (reg && fd >= 0 && reg->files_len) {
+		struct reg_file f = reg->files[0];
+
+		f.name = mem_str(f.name);
+		part_file(p, reg, fd, &f);
+		reg_file_forget(reg, f.name);
+		state_reg_noted(r->s, reg);
+		state_touch_reg(r->s, reg);
+		free(f.name);
+	}
+	return 0;
+}
+
+void
+recover_part_dirs(struct recovery *q)
+{
+	struct disk_dir *dd, *tmp;
+
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp) {
+		struct dir *stays = NULL;
+
+		if (dd->ids_len < 2)
+			continue;
+		for (size_t i = 0; i < dd->ids_len && !stays; i++)
+			if (stands_where_shown(q->r, dd->ids[i], dd->ino))
+				stays = dd->ids[i];
+		if (stays)
+			disk_place(dd, disk_of(stays->at.up), stays->at.name);
+		else
+			stays = dd->ids[0];
+		for (size_t i = dd->ids_len; i-- > 0;) {
+			struct parting p = { q, dd, dd->ids[i] };
+
+			if (p.d == stays || same_place(p.d, stays))
+				continue;
+			index_regs_in_dir(q->r->x, p.d->num, part_row, &p);
+			disk_assign(p.d, NULL);
+			state_dir_noted(q->r->s, p.d);
+			state_touch_dir(q->r->s, p.d);
+			q->parted = true;
+		}
+	}
+}
+
+bool
+recover_stands(struct replica *r, const struct disk_dir *dd)
+{
+	struct stat st;
+	int fd;
+
+	if (!dd->up || dd->lifted)
+		return true;
+	fd = disk_fd(&r->disk, dd->up);
+	return fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino;
+}
+
+/* ---- directories that are nowhere ---- */
+
+struct missing {
+	struct recovery *q;
+	struct disk_dir *dd;
+	struct dir *d;
+	bool by_user;		/* who removed it */
+};
+
+/* Directories that show as one may stand as one by now, and the note was made anew. */
+static bool
+stands_beside(struct replica *r, struct dir *d, const struct disk_dir *gone, const struct reg_file *f)
+{
+	struct disk_dir *dd;
+	struct obstack o;
+	struct folder folder;
+	struct stat st;
+	bool stands = false;
+	int fd;
+
+	obstack_init(&o);
+	display_folder(r->s, d, &o, &folder);
+	for (size_t i = 0; i < folder.len && !stands; i++)
+		stands = (dd = disk_of(folder.ids[i])) && dd != gone && (fd = disk_fd(&r->disk, dd)) >= 0 &&
+		    fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == f->stamp.ino;
+	obstack_free(&o, NULL);
+	return stands;
+}
+
+/* What users had removed from it is removed; of the rest nothing stands any more, and
+ * what the state has of it is put there again. */
+static int
+missing_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct missing *m = arg;
+	struct replica *r = m->q->r;
+	struct reg *reg = state_reg(r->s, m->d, name, false);
+
+	(void)dir_num;
+	(void)seq;
+	for (uint32_t i = reg ? reg->files_len : 0; i-- > 0;) {
+		char *gone = mem_str(reg->files[i].name);
+
+		if (m->by_user && recover_in_journal(m->q, m->dd->ino, gone))
+			local_gone(r, m->dd, gone);
+		if (i < reg->files_len && strcmp(reg->files[i].name, gone) == 0 &&
+		    !stands_beside(r, m->d, m->dd, &reg->files[i])) {
+			reg_file_forget(reg, gone);
+			state_reg_noted(r->s, reg);
+			state_touch_reg(r->s, reg);
+		}
+		free(gone);
+		if (i > reg->files_len)
+			i = reg->files_len;
+	}
+	return 0;
+}
+
+/* Did users touch the name, where the state has the directory still? */
+static bool
+removed_by_user(struct recovery *q, struct disk_dir *dd)
+{
+	struct seen seen;
+	bool shows;
+
+	if (q->r->restored || !dd->ids_len || !dd->up->ids_len || !recover_in_journal(q, dd->up->ino, dd->name))
+		return false;
+	local_seen_open(q->r, dd->up, dd->name, &seen);
+	shows = !seen.e && seen.g.dirs.len && disk_of(seen.g.dirs.ids[0]) == dd;
+	local_seen_close(&seen);
+	return shows;
+}
+
+static void
+drop_missing_dir(struct recovery *q, struct disk_dir *dd)
+{
+	struct missing m = { .q = q, .dd = dd, .by_user = removed_by_user(q, dd) };
+	uint64_t ino = dd->ino;
+
+	for (size_t i = 0; i < dd->ids_len; i++) {
+		m.d = dd->ids[i];
+		index_regs_in_dir(q->r->x, m.d->num, missing_row, &m);
+	}
+	if (m.by_user) {
+		char *gone = mem_str(dd->name);
+
+		local_gone(q->r, dd->up, gone);
+		free(gone);
+		dd = disk_find(&q->r->disk, ino);
+	}
+	for (size_t i = 0; dd && i < dd->ids_len; i++)
+		state_touch_dir(q->r->s, dd->ids[i]);
+	if (dd)
+		disk_forget(&q->r->disk, dd);
+}
+
+struct lost {
+	uint64_t ino;
+	unsigned depth;
+};
+
+static int
+deepest_first(const void *a, const void *b)
+{
+	unsigned x = ((const struct lost *)a)->depth, y = ((const struct lost *)b)->depth;
+
+	return (x < y) - (x > y);
+}
+
+bool
+recover_drop_missing(struct recovery *q, bool all)
+{
+	struct disk_dir *dd, *tmp;
+	struct lost *lost = NULL;
+	bool can = true;
+	size_t n = 0;
+
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
+		if (!recover_stands(q->r, dd)) {
+			lost = mem_resize(lost, n + 1, sizeof(*lost));
+			lost[n] = (struct lost){ .ino = dd->ino };
+			for (const struct disk_dir *up = dd; up; up = up->up)
+				lost[n].depth++;
+			n++;
+			can &= all || removed_by_user(q, dd);
+		}
+	/* Those below first, as they were removed. */
+	if (n)
+		qsort(lost, n, sizeof(*lost), deepest_first);
+	for (size_t i = 0; can && i < n; i++)
+		if ((dd = disk_find(&q->r->disk, lost[i].ino)))
+			drop_missing_dir(q, dd);
+	free(lost);
+	return can;
+}

@@ -1,0 +1,62 @@
+/*
+ * The insides of the recovery after a stop that was not clean, shared by
+ * replica_recover.c and replica_recover_dirs.c.
+ */
+#ifndef SIBFS_REPLICA_RECOVER_IMPL_H
+#define SIBFS_REPLICA_RECOVER_IMPL_H
+
+#include "replication/local_impl.h"
+
+/* What was lifted when the daemon died stands in moving/: back it goes. */
+struct moving {
+	uint64_t ino;
+	char name[64];
+};
+
+/* A name that users touched since the last clean stop: "INODE NAME". */
+struct journal_line {
+	UT_hash_handle hh;
+	const char *line;
+};
+
+struct recovery {
+	struct replica *r;
+	char *text;		/* the journal: lines, each with its NUL */
+	size_t len;
+	struct journal_line *lines;
+	struct moving *moving;
+	size_t moving_len;
+	bool parted;		/* what was one directory on disk is to be several */
+};
+
+/* ---- replica_recover.c ---- */
+
+bool		 recover_in_journal(const struct recovery *q, ino_t dir, const char *name);
+struct moving	*recover_find_moving(const struct recovery *q, uint64_t ino);
+
+/* A file of reg that was noted as f goes to staging/, from where the view puts it in
+ * its place; what was written to it since is a version first. */
+void		 recover_stage_noted(struct replica *r, struct reg *reg, int dirfd, const char *name,
+		    const struct reg_file *f);
+
+/* ---- replica_recover_dirs.c ---- */
+
+/*
+ * Of directories that are one on disk and are to be several, the one stays that
+ * shows where the directory stands by now; what the others have in it is lifted, as
+ * the view would have gone on.  Else their files were taken for new ones of the one
+ * that is first.
+ */
+void		 recover_part_dirs(struct recovery *q);
+
+/* Does it stand where it is noted, or wait in moving/? */
+bool		 recover_stands(struct replica *r, const struct disk_dir *dd);
+
+/*
+ * Directories that do not stand where they are noted were removed: by a user, with
+ * what he had in them, or by the view.  all: none of them stands elsewhere.  Else
+ * nothing is done, and false returned, unless it is clear that users removed them.
+ */
+bool		 recover_drop_missing(struct recovery *q, bool all);
+
+#endif
