@@ -268,7 +268,7 @@ agree(struct link *l, const Sibfs__Wire__Hello *m)
 
 	l->protocol = m->protocol < WIRE_PROTOCOL ? m->protocol : WIRE_PROTOCOL;
 	for (size_t i = 0; i < m->n_can; i++)
-		l->inflates |= strcmp(m->can[i], "zlib") == 0;
+		l->ways |= frame_way(m->can[i]);
 	return l->protocol >= oldest && l->protocol >= WIRE_PROTOCOL_OLDEST;
 }
 
@@ -606,23 +606,22 @@ read_frames(struct link *l)
 void
 link_ready(struct link *l, short revents)
 {
-	static uint8_t buf[IN_CHUNK];
-
 	if (!l->closing && revents & (POLLIN | POLLHUP | POLLERR)) {
+		uint8_t *room = bytes_room(&l->in, IN_CHUNK);
 		size_t may = throttle_allow(&l->in_limit, replica_now_ms());
 		ssize_t n;
 
 		/* At its end nothing more comes that could be too much. */
 		if (may == 0 || revents & (POLLHUP | POLLERR))
-			may = sizeof(buf);
-		n = recv(l->fd, buf, may < sizeof(buf) ? may : sizeof(buf), MSG_DONTWAIT);
+			may = IN_CHUNK;
+		n = recv(l->fd, room, may < IN_CHUNK ? may : IN_CHUNK, MSG_DONTWAIT);
 		if (n > 0) {
 			throttle_used(&l->in_limit, (size_t)n);
 			l->heard_ms = replica_now_ms();
 			l->answer_by_ms = 0;
 			if (l->peer)
 				l->peer->received_bytes += (uint64_t)n;
-			bytes_add(&l->in, buf, (size_t)n);
+			l->in.len += (size_t)n;
 			read_frames(l);
 		} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
 			link_close(l, "unreachable", NULL);
@@ -660,6 +659,8 @@ link_tick(struct link *l, int64_t now_ms)
 		link_free(l);
 		return;
 	}
+	bytes_trim(&l->in);
+	bytes_trim(&l->out);
 	keep_to_limit(l, now_ms);
 	link_tell_members(l, now_ms);
 	if (l->lacks_at_ms)

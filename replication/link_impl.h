@@ -110,7 +110,7 @@ struct link {
 
 	/* What they are like. */
 	uint32_t protocol;		/* that both speak */
-	bool inflates;			/* it understands deflated frames */
+	unsigned ways;			/* it understands frames made smaller so */
 	uint64_t id;
 
 	/* Sending: what they asked for. */

@@ -34,7 +34,7 @@ link_send_frame(struct link *l, const Frame *f, bool compress)
 {
 	if (names_dots(f))
 		link_lineage_news(l);
-	if (!l->closing && frame_put(&l->out, f, compress && l->inflates) < 0)
+	if (!l->closing && frame_put(&l->out, f, compress ? l->ways : 0) < 0)
 		link_close(l, "refused", "a message would be too large");
 }
 
@@ -42,15 +42,15 @@ void
 link_send_hello(struct link *l)
 {
 	Sibfs__Wire__Hello m = SIBFS__WIRE__HELLO__INIT;
-	char *can[] = { "zlib" };
+	const char *can[FRAME_WORDS_MAX];
 	const struct settings_peer *sp = l->peer ? peers_settings(l->r, l->peer) : NULL;
 	FRAME(f, HELLO, &m);
 
 	f.hello = &m;
 	m.protocol = WIRE_PROTOCOL;
 	m.oldest = WIRE_PROTOCOL_OLDEST;
-	m.can = can;
-	m.n_can = sizeof(can) / sizeof(can[0]);
+	m.n_can = frame_words(can);
+	m.can = (char **)(uintptr_t)can;
 	m.set = l->r->set;
 	m.node = l->r->node;
 	m.id = l->r->s->self;
@@ -77,7 +77,7 @@ link_send_bye(struct link *l, const char *why)
 
 	f.bye = &m;
 	m.why = (char *)(uintptr_t)why;
-	frame_put(&l->out, &f, false);
+	frame_put(&l->out, &f, 0);
 }
 
 struct progress *

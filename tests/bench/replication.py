@@ -242,6 +242,7 @@ def same_file(x, y):
 
 class Scenario:
     title = ""
+    every = 0.002  # between looks at the other end
 
     def __init__(self, scale, rep):
         self.scale, self.rep = scale, rep
@@ -271,19 +272,24 @@ class Small(Scenario):
 
 
 class Tree(Scenario):
+    every = 0.01
     title = "10,000 files of 1 to 8 KiB in 100 directories"
 
     def change(self, t):
         r = random.Random(self.rep)
-        self.n = int(10000 * self.scale)
+        self.n, self.bytes = int(10000 * self.scale), 0
         for i in range(self.n):
             d = f"{t.a}/tree/d{i % 100:02d}"
             if i < 100:
                 os.makedirs(d)
-            write(f"{d}/f{i:05d}", r.randbytes(r.randrange(1024, 8192)))
+            data = r.randbytes(r.randrange(1024, 8192))
+            write(f"{d}/f{i:05d}", data)
+            self.bytes += len(data)
 
     def arrived(self, t):
-        return sum(1 for d in os.scandir(f"{t.b}/tree") for f in os.scandir(d.path) if f.name[0] == "f") == self.n
+        """All names, and all bytes: some tools send what is being written still."""
+        there = [f for d in os.scandir(f"{t.b}/tree") for f in os.scandir(d.path) if f.name[0] == "f"]
+        return len(there) == self.n and sum(f.stat().st_size for f in there) == self.bytes
 
     def check(self, t):
         run("diff", "-r", f"{t.a}/tree", f"{t.b}/tree")
@@ -441,7 +447,7 @@ def measure(tool_class, scenario, ssh):
             scenario.change(tool)
             start = time.time()
             tool.sync()
-            end = wait(lambda: scenario.arrived(tool), scenario.title)
+            end = wait(lambda: scenario.arrived(tool), scenario.title, scenario.every)
             out.append((end - start, wire_bytes() - before))
             scenario.check(tool)
             time.sleep(0.3)

@@ -25,7 +25,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			struct bytes again = { 0 };
 
 			/* What could be read can be written. */
-			if (frame_put(&again, f, true) < 0 && sibfs__wire__frame__get_packed_size(f) <= FRAME_MAX)
+			if (frame_put(&again, f, FRAME_ZSTD) < 0 && sibfs__wire__frame__get_packed_size(f) <= FRAME_MAX)
 				abort();
 			bytes_fini(&again);
 			sibfs__wire__frame__free_unpacked(f, NULL);

@@ -22,7 +22,7 @@ typedef Sibfs__Wire__Frame Frame;
 
 /* A frame of content of that many bytes. */
 static int
-put_data(struct bytes *out, const void *p, size_t n, bool compress)
+put_data(struct bytes *out, const void *p, size_t n, unsigned ways)
 {
 	Sibfs__Wire__Data d = SIBFS__WIRE__DATA__INIT;
 	Frame f = SIBFS__WIRE__FRAME__INIT;
@@ -32,7 +32,7 @@ put_data(struct bytes *out, const void *p, size_t n, bool compress)
 	d.bytes.len = n;
 	f.what_case = SIBFS__WIRE__FRAME__WHAT_DATA;
 	f.data = &d;
-	return frame_put(out, &f, compress);
+	return frame_put(out, &f, ways);
 }
 
 static void
@@ -56,14 +56,14 @@ test_what_is_put_comes_out(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
-		for (int kind = 0; kind < 4; kind++) {
+		for (unsigned kind = 0; kind < 8; kind++) {
 			struct bytes b = { 0 };
 
 			if (kind & 1)
 				memset(p, 'x', sizes[i]);
 			else
 				random_bytes(p, sizes[i]);
-			assert_int_equal(put_data(&b, p, sizes[i], kind & 2), 0);
+			assert_int_equal(put_data(&b, p, sizes[i], kind / 2), 0);
 			b.frames = 0;		/* one buffer for both ends */
 			assert_data(&b, p, sizes[i]);
 			assert_int_equal(b.len, 0);
@@ -80,9 +80,9 @@ test_frames_may_arrive_cut_anywhere(void **state)
 
 	(void)state;
 	memset(text, 'x', sizeof(text));
-	put_data(&all, "first", 5, true);
-	put_data(&all, text, sizeof(text), true);
-	put_data(&all, "last", 4, true);
+	put_data(&all, "first", 5, FRAME_ZLIB);
+	put_data(&all, text, sizeof(text), FRAME_ZSTD);
+	put_data(&all, "last", 4, FRAME_ZSTD);
 	for (size_t cut = 0; cut <= all.len; cut++) {
 		struct bytes in = { 0 };
 		Frame *f;
@@ -107,14 +107,13 @@ test_frames_may_arrive_cut_anywhere(void **state)
 }
 
 static void
-test_a_byte_changed_anywhere_is_noticed(void **state)
+check_changed_bytes(unsigned ways)
 {
 	struct bytes all = { 0 };
 	char text[2000];
 
-	(void)state;
 	memset(text, 'x', sizeof(text));
-	put_data(&all, text, sizeof(text), true);
+	put_data(&all, text, sizeof(text), ways);
 	assert_true(all.len < 500);
 	for (size_t i = 0; i < all.len * 8; i++) {
 		struct bytes in = { 0 };
@@ -130,26 +129,47 @@ test_a_byte_changed_anywhere_is_noticed(void **state)
 }
 
 static void
-test_text_is_deflated_and_noise_is_not(void **state)
+test_a_byte_changed_anywhere_is_noticed(void **state)
+{
+	(void)state;
+	check_changed_bytes(FRAME_ZLIB);
+	check_changed_bytes(FRAME_ZLIB | FRAME_ZSTD);
+}
+
+static void
+check_sizes(unsigned ways, uint8_t flags)
 {
 	struct bytes text = { 0 }, noise = { 0 }, plain = { 0 }, small = { 0 };
 	uint8_t p[20000];
 
-	(void)state;
 	memset(p, 'x', sizeof(p));
-	put_data(&text, p, sizeof(p), true);
+	put_data(&text, p, sizeof(p), ways);
 	assert_true(text.len < sizeof(p) / 10);
-	put_data(&plain, p, sizeof(p), false);
+	assert_int_equal(text.p[text.start + 4], flags);
+	put_data(&plain, p, sizeof(p), 0);
 	assert_true(plain.len > sizeof(p));
-	put_data(&small, p, 100, true);
+	put_data(&small, p, 100, ways);
 	assert_true(small.len > 100);
 	random_bytes(p, sizeof(p));
-	put_data(&noise, p, sizeof(p), true);
+	put_data(&noise, p, sizeof(p), ways);
 	assert_int_equal(noise.p[noise.start + 4], 0);
 	bytes_fini(&text);
 	bytes_fini(&noise);
 	bytes_fini(&plain);
 	bytes_fini(&small);
+}
+
+static void
+test_text_is_made_smaller_and_noise_is_not(void **state)
+{
+	const char *words[FRAME_WORDS_MAX];
+	size_t n = frame_words(words);
+
+	(void)state;
+	assert_true(n >= 1);
+	for (size_t i = 0; i < n; i++)
+		check_sizes(frame_way(words[i]), (uint8_t)frame_way(words[i]));
+	assert_int_equal(frame_way("rot13"), 0);
 }
 
 static void
@@ -159,7 +179,7 @@ test_too_large_a_message_is_not_put(void **state)
 	struct bytes b = { 0 };
 
 	(void)state;
-	assert_int_equal(put_data(&b, p, FRAME_MAX, true), -EMSGSIZE);
+	assert_int_equal(put_data(&b, p, FRAME_MAX, FRAME_ZLIB), -EMSGSIZE);
 	assert_int_equal(b.len, 0);
 	bytes_fini(&b);
 	free(p);
@@ -246,6 +266,45 @@ test_bytes_after_the_deflated_message_are_refused(void **state)
 	bytes_fini(&b);
 }
 
+/* The same by zstd: a frame of more than was said, of less, and followed by bytes. */
+static void
+test_zstd_frames_give_just_what_was_said(void **state)
+{
+	struct bytes good = { 0 }, b = { 0 };
+	char text[2000];
+	Frame *f;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	put_data(&good, text, sizeof(text), FRAME_ZSTD);
+	if (good.p[4] != FRAME_ZSTD) {
+		bytes_fini(&good);
+		skip();			/* a build without it */
+	}
+	for (int more = -1; more <= 1; more++) {
+		uint8_t *p = good.p + FRAME_HEADER;
+		size_t len = good.len - FRAME_HEADER;
+		uint32_t plain = (uint32_t)p[2] << 8 | p[3];
+
+		put_be32(p, plain + (uint32_t)more);
+		put_raw(&b, FRAME_ZSTD, p, len);
+		put_be32(p, plain);
+		assert_int_equal(frame_get(&b, &f), more ? -EBADMSG : 1);
+		if (!more)
+			sibfs__wire__frame__free_unpacked(f, NULL);
+		bytes_fini(&b);
+	}
+	bytes_add(&good, "", 1);
+	put_raw(&b, FRAME_ZSTD, good.p + FRAME_HEADER, good.len - FRAME_HEADER);
+	assert_int_equal(frame_get(&b, &f), -EBADMSG);
+	bytes_fini(&b);
+	put_be32(good.p + FRAME_HEADER, FRAME_MAX + 1);
+	put_raw(&b, FRAME_ZSTD, good.p + FRAME_HEADER, good.len - FRAME_HEADER);
+	assert_int_equal(frame_get(&b, &f), -EMSGSIZE);
+	bytes_fini(&b);
+	bytes_fini(&good);
+}
+
 static void
 test_unknown_flags_are_refused(void **state)
 {
@@ -254,20 +313,23 @@ test_unknown_flags_are_refused(void **state)
 	Frame *f;
 
 	(void)state;
-	put_raw(&b, 2, ping, sizeof(ping));
+	put_raw(&b, 3, ping, sizeof(ping));
 	assert_int_equal(frame_get(&b, &f), -EBADMSG);
 	bytes_fini(&b);
 }
 
 static void
-test_an_emptied_buffer_holds_little_memory(void **state)
+test_an_idle_buffer_holds_little_memory(void **state)
 {
 	uint8_t *p = calloc(1, FRAME_MAX);
 	struct bytes b = { 0 };
 
 	(void)state;
 	bytes_add(&b, p, FRAME_MAX);
+	bytes_trim(&b);
+	assert_int_equal(b.len, FRAME_MAX);
 	bytes_drop(&b, FRAME_MAX);
+	bytes_trim(&b);
 	assert_true(b.cap <= 1 << 18);
 	bytes_fini(&b);
 	free(p);
@@ -345,13 +407,14 @@ main(void)
 		cmocka_unit_test(test_what_is_put_comes_out),
 		cmocka_unit_test(test_frames_may_arrive_cut_anywhere),
 		cmocka_unit_test(test_a_byte_changed_anywhere_is_noticed),
-		cmocka_unit_test(test_text_is_deflated_and_noise_is_not),
+		cmocka_unit_test(test_text_is_made_smaller_and_noise_is_not),
 		cmocka_unit_test(test_too_large_a_message_is_not_put),
 		cmocka_unit_test(test_a_length_beyond_the_limit_is_refused),
 		cmocka_unit_test(test_what_inflates_beyond_the_limit_is_refused),
 		cmocka_unit_test(test_bytes_after_the_deflated_message_are_refused),
+		cmocka_unit_test(test_zstd_frames_give_just_what_was_said),
 		cmocka_unit_test(test_unknown_flags_are_refused),
-		cmocka_unit_test(test_an_emptied_buffer_holds_little_memory),
+		cmocka_unit_test(test_an_idle_buffer_holds_little_memory),
 		cmocka_unit_test(test_a_lost_or_repeated_frame_is_noticed),
 		cmocka_unit_test(test_frames_are_counted_over_the_life_of_a_link),
 		cmocka_unit_test(test_a_buffer_keeps_its_bytes_in_order),
