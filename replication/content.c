@@ -336,9 +336,8 @@ content_take(struct replica *r, int dirfd, const char *name, const struct hash *
 
 /* ---- what a register waits for ---- */
 
-/* Does the register show a file of that content already? */
-static bool
-stands_in(const struct reg *reg, const struct hash *h)
+bool
+content_stands(const struct reg *reg, const struct hash *h)
 {
 	for (uint32_t i = 0; i < reg->files_len; i++)
 		if (hash_compare(&reg->files[i].hash, h) == 0)
@@ -358,7 +357,7 @@ content_ready(struct replica *r, struct reg *reg, uint64_t from)
 	for (uint32_t i = 0; i < reg->pending->len; i++) {
 		const struct version *v = &reg->pending->v[i];
 
-		if (stands_in(reg, &v->hash) || content_staged(r, &v->hash) || stage_from_here(r, &v->hash, max))
+		if (content_stands(reg, &v->hash) || content_staged(r, &v->hash) || stage_from_here(r, &v->hash, max))
 			continue;
 		content_want_add(r, reg, v, from);
 		/* If it stands here, large, it is copied aside. */

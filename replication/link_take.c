@@ -29,6 +29,7 @@ link_add_taken(struct link *l, struct reg *reg)
 {
 	l->taken.r = mem_resize(l->taken.r, l->taken.len + 1, sizeof(*l->taken.r));
 	l->taken.r[l->taken.len++] = reg;
+	reg->held++;
 }
 
 static int
@@ -47,6 +48,8 @@ take_register(struct link *l, const Sibfs__Wire__Register *m, const struct vv *k
 		if (!v->has_content || v->hash.len != sizeof(h.b))
 			continue;
 		memcpy(h.b, v->hash.data, sizeof(h.b));
+		if (content_stands(reg, &h))
+			continue;	/* two copies made beforehand, say */
 		rc = content_stage_bytes(l->r, &h, (uint8_t)v->kind, v->content.data, v->content.len);
 		if (rc != -EBADMSG)
 			rc = 0;		/* no room: asked for later */
@@ -67,6 +70,7 @@ link_settle_taken(struct link *l)
 	for (size_t i = 0; i < l->taken.len; i++) {
 		struct reg *reg = l->taken.r[i];
 
+		reg->held--;
 		if (reg->pending && content_ready(r, reg, l->id))
 			view_defer(r, reg);
 	}

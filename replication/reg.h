@@ -95,6 +95,7 @@ struct reg {
 	bool in_conflict;	/* more than one file shows for its name */
 	bool dirty;		/* to be written to the index */
 	bool deferred;		/* pending is complete, but may not show yet */
+	unsigned held;		/* by so many lists of links, which look at it later */
 	bool touched;		/* its names on disk are to be looked at */
 	bool again;		/* the disk could not be made to show it: a local note */
 };

@@ -28,7 +28,6 @@
 #define RETRY_WANTS_MS 3000
 #define NETWORK_MS 1000
 #define PRUNE_MS 600000
-#define CACHE_REGS 50000
 #define JOURNAL_MAX (32u << 20)
 
 int64_t
@@ -429,7 +428,7 @@ work(struct replica *r)
 	if (!r->first)
 		marks_turn(r, false);
 	if (!r->deferred.len)
-		state_trim(r->s, CACHE_REGS);
+		state_trim(r->s, r->cache_regs);
 }
 
 static int

@@ -21,7 +21,6 @@
 #include "replication/take.h"
 
 #define NOTES_MAX 8
-#define CACHE_REGS 50000
 
 /* ---- what users are told ---- */
 
@@ -103,7 +102,7 @@ relabel_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	if (reg->dirty)
 		mark_files(q->r, reg);
 	if (++q->rows % 1000 == 0)
-		state_trim(q->r->s, CACHE_REGS);
+		state_trim(q->r->s, q->r->cache_regs);
 	return 0;
 }
 

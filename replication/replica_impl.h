@@ -155,6 +155,7 @@ struct replica {
 	bool as_root;
 
 	struct state *s;
+	size_t cache_regs;	/* that stay in memory when nothing is done with them */
 	struct index *x;
 	struct disk disk;
 	struct settings settings;
@@ -441,6 +442,8 @@ void		 view_retry(struct replica *r, bool all);
 
 /* ---- content.c, content_wants.c ---- */
 
+/* Does the register show a file of that content already? */
+bool		 content_stands(const struct reg *reg, const struct hash *h);
 /* Is the content of every version of r->pending here?  Asks for what is not. */
 bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
 /* Keeps the content of a file that leaves the tree: nothing shows it, but it is

@@ -25,6 +25,8 @@
 #include "replication/replica_place.h"
 #include "replication/take.h"
 
+#define CACHE_REGS 50000
+
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"	/* changes with each start of the machine */
 
 
@@ -140,6 +142,7 @@ open_new_replica(void)
 	r->root_fd = r->meta_fd = r->staging_fd = r->chunks_fd = r->trash_fd = r->moving_fd = r->lock_fd = -1;
 	r->journal_fd = r->wake_fd = r->listen_fd = r->net.fd = -1;
 	r->last = &r->first;
+	r->cache_regs = CACHE_REGS;
 	r->as_root = geteuid() == 0;
 	/* Whoever changes the view must not wait for ever behind operations. */
 	pthread_rwlockattr_init(&attr);

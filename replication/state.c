@@ -665,7 +665,7 @@ state_trim(struct state *s, size_t keep)
 	HASH_ITER(hh, s->regs, r, tmp) {
 		if (HASH_COUNT(s->regs) <= keep)
 			return;
-		if (r->dirty || r->touched || r->deferred || r->again)
+		if (r->dirty || r->touched || r->deferred || r->again || r->held)
 			continue;
 		HASH_DEL(s->regs, r);
 		reg_free(r);

@@ -139,6 +139,8 @@ start_host(struct host *h)
 		sim.doing = DOING_NOTHING;
 		return;
 	}
+	if (sim.forgetful)
+		h->r->cache_regs = 2;
 	h->fs = mem_alloc(sizeof(*h->fs));
 	h->fs->replica = h->r;
 	h->fs->uid = geteuid();
@@ -840,6 +842,7 @@ history(uint64_t seed, unsigned steps, const bool *left_out)
 	snprintf(dir, sizeof(dir), "%s/%d", top, (int)getpid());
 	mkdir(dir, 0700);
 	random_reset(seed);
+	sim.forgetful = seed % 2;
 	begin(dir);
 	for (unsigned i = 0; i < steps; i++)
 		seeds[i] = random_number();

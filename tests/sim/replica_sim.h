@@ -52,6 +52,7 @@ struct sim {
 	struct host *at;		/* whose code runs */
 	enum doing doing;
 	bool quiet;			/* no more faults */
+	bool forgetful;			/* replicas keep hardly anything in memory */
 	bool room_failed;		/* a disk was full at some time */
 };
 extern struct sim sim;
