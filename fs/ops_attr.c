@@ -116,7 +116,7 @@ set_attrs(fuse_req_t req, int fd, const struct stat *a, int to_set, const struct
 /* (view) Tells what SETATTR did, except for the size: that is told when who
  * truncated is done. */
 static void
-tell_set(struct fs *fs, struct inode *i, int to_set, struct handle *h)
+tell_set(struct fs *fs, struct inode *i, int to_set, const int64_t mtime[2], struct handle *h)
 {
 	if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
 		if (h != NULL)
@@ -131,9 +131,17 @@ tell_set(struct fs *fs, struct inode *i, int to_set, struct handle *h)
 		if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0)
 			which |= REPLICA_ATTR_OWNER;
 		pthread_mutex_lock(&fs->lock);
-		session_attr(fs, i, which);
+		session_attr(fs, i, which, mtime);
 		pthread_mutex_unlock(&fs->lock);
 	}
+}
+
+static int64_t
+mtime_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
 /* (view) */
@@ -141,16 +149,22 @@ static int
 change_attrs(fuse_req_t req, struct inode *i, const struct stat *a, int to_set, struct handle *h)
 {
 	struct fs *fs = ops_fs(req);
+	bool timed = (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_SIZE)) == FUSE_SET_ATTR_MTIME;
+	int64_t mtime[2] = { 0 };
 	int fd, rc;
 
 	fd = inode_fd_get(fs, i);
 	if (fd < 0)
 		return fd;
 	mark_wait(fd);
+	if (timed)
+		mtime[0] = mtime_of(fd);
 	rc = set_attrs(req, fd, a, to_set, h);
+	if (timed)
+		mtime[1] = mtime_of(fd);
 	inode_fd_put(fs, i);
 	if (rc == 0)
-		tell_set(fs, i, to_set, h);
+		tell_set(fs, i, to_set, timed ? mtime : NULL, h);
 	return rc;
 }
 
@@ -407,7 +421,7 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	inode_fd_put(fs, i);
 	if (rc == 0) {
 		pthread_mutex_lock(&fs->lock);
-		session_attr(fs, i, REPLICA_ATTR_OTHER);
+		session_attr(fs, i, REPLICA_ATTR_OTHER, NULL);
 		pthread_mutex_unlock(&fs->lock);
 	}
 	return rc;

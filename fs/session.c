@@ -342,11 +342,16 @@ session_close(struct fs *fs, struct inode *i, bool wrote)
 }
 
 void
-session_attr(struct fs *fs, struct inode *i, unsigned which)
+session_attr(struct fs *fs, struct inode *i, unsigned which, const int64_t mtime[2])
 {
 	struct replica_event e = { .op = REPLICA_ATTR, .ino = i->key.ino, .is_dir = S_ISDIR(i->type),
 		.attrs = which };
 	struct name *name;
+
+	if (mtime != NULL) {
+		e.mtime_from = mtime[0];
+		e.mtime_to = mtime[1];
+	}
 
 	if (i == &fs->inodes.root) {
 		session_tell(fs, e);

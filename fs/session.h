@@ -95,8 +95,9 @@ void		 session_tell_waiting(struct fs *fs);
 /* (locked) The name itself stays, but its inode is being forgotten. */
 void		 session_name_dropped(struct fs *fs, struct name *name);
 
-/* (view, locked) Attributes were set; which: enum replica_attr. */
-void		 session_attr(struct fs *fs, struct inode *i, unsigned which);
+/* (view, locked) Attributes were set; which: enum replica_attr; mtime: what it was
+ * and what it was set to, in ns, or NULL. */
+void		 session_attr(struct fs *fs, struct inode *i, unsigned which, const int64_t mtime[2]);
 
 /* (view, locked) Tells e, stamped with the time. */
 void		 session_tell(struct fs *fs, struct replica_event e);

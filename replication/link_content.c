@@ -15,6 +15,7 @@
 
 #include "replication/content_impl.h"
 #include "replication/link_impl.h"
+#include "replication/local_impl.h"
 #include "replication/relay.h"
 
 /* ---- what may be on its way to us at a time ---- */
@@ -199,6 +200,10 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 		return -EBADMSG;
 	memcpy(h.b, m->hash.data, sizeof(h.b));
 	fd = content_open(l->r, &h, &size);
+	if (fd < 0) {
+		local_look_for(l->r, &h);
+		fd = content_open(l->r, &h, &size);
+	}
 	if (fd < 0 || m->offset > size) {
 		if (fd >= 0)
 			close(fd);

@@ -62,8 +62,20 @@ local_dir_attrs(struct replica *r, struct disk_dir *dd, unsigned which)
 	obstack_free(&o, NULL);
 }
 
+/*
+ * The note of a file whose time was set goes along, so that the file still counts as
+ * what was noted.  By what was told and not by the disk, which may be ahead: a write
+ * between the two is told, too, and finds the note as it was left here.
+ */
+static void
+follow_time(struct reg_file *known, const struct event *e)
+{
+	if (e->mtime_from != e->mtime_to && known->stamp.ino == e->ino && known->stamp.mtime_ns == e->mtime_from)
+		known->stamp.mtime_ns = e->mtime_to;
+}
+
 void
-local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, unsigned which)
+local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, const struct event *e)
 {
 	struct reg_file *known;
 	struct attrs now, set;
@@ -73,17 +85,15 @@ local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, ino_t
 	int fd = disk_fd(&r->disk, dd);
 
 	local_seen_open(r, dd, name, &q);
-	if (fd < 0 || !q.e || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (ino && st.st_ino != ino))
+	if (fd < 0 || !q.e || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (e && st.st_ino != e->ino))
 		goto out;
 	known = local_seen_file(&q, name, &owner);
-	/* A time set by hand and content not told of yet look alike: look again
-	 * when it is told. */
-	if (known && !local_stamp_same(&known->stamp, &st)) {
-		known->stamp.ino = 0;
+	if (known && e && !local_stamp_same(&known->stamp, &st)) {
+		follow_time(known, e);
 		state_reg_noted(r->s, owner);
 	}
 	disk_attrs_read(r, fd, name, &st, &q.e->attrs, &now);
-	set = changed_attrs(&now, &q.e->attrs, which);
+	set = changed_attrs(&now, &q.e->attrs, e ? e->attrs : 0);
 	if (set.len)
 		local_set_attrs(r->s, dd->ids[0], name, &set);
 	attrs_fini(&set);
@@ -121,5 +131,5 @@ local_attrs_at(struct replica *r, struct disk_dir *dd, const char *name)
 	}
 	local_seen_close(&q);
 	if (shown)
-		local_file_attrs(r, dd, name, st.st_ino, 0);
+		local_file_attrs(r, dd, name, NULL);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "replication/local_impl.h"
+#include "replication/view_impl.h"
 
 /* What a hash job found, if that is still what stands there. */
 static int
@@ -178,6 +179,51 @@ local_seal(struct replica *r, struct disk_dir *dd, const char *name)
 	if (!ignore_at(r, dd, copy, false))
 		local_write_at(r, dd, copy, 0, true, NULL);
 	free(copy);
+}
+
+struct looking {
+	struct replica *r;
+	const struct hash *h;
+	struct link_name *l;
+	size_t len;
+};
+
+static int
+is_changed(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct looking *q = arg;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
+	struct disk_dir *dd = reg ? disk_of(reg->dir) : NULL;
+	int fd = dd ? disk_fd(&q->r->disk, dd) : -1;
+
+	(void)seq;
+	for (uint32_t i = 0; fd >= 0 && i < reg->files_len; i++) {
+		const struct reg_file *f = &reg->files[i];
+		struct stat st;
+
+		if (hash_compare(&f->hash, q->h) != 0 || fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    local_stamp_same(&f->stamp, &st) || view_is_writing(q->r, st.st_ino))
+			continue;
+		q->l = mem_resize(q->l, q->len + 1, sizeof(*q->l));
+		q->l[q->len++] = (struct link_name){ dd->ino, mem_str(f->name) };
+	}
+	return 0;
+}
+
+void
+local_look_for(struct replica *r, const struct hash *h)
+{
+	struct looking q = { .r = r, .h = h };
+
+	index_regs_with_content(r->x, h, is_changed, &q);
+	for (size_t i = 0; i < q.len; i++) {
+		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
+
+		if (dd && dd->ids_len)
+			local_seal(r, dd, q.l[i].name);
+		free(q.l[i].name);
+	}
+	free(q.l);
 }
 
 void

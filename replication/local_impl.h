@@ -52,9 +52,13 @@ void		 local_remove_dir(struct replica *r, struct disk_dir *up, const char *name
 void		 local_forget_files(struct replica *r, struct disk_dir *dd);
 
 /* What differs from the state is set there; which: REPLICA_ATTR_*, those that were
- * set by hand.  ino 0: whatever stands there. */
+ * set by hand.  e: what was told of that file, by whichever name; NULL: nothing. */
 void		 local_dir_attrs(struct replica *r, struct disk_dir *dd, unsigned which);
-void		 local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, unsigned which);
+void		 local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, const struct event *e);
+
+/* Files that are noted to hold that, but are not as they were noted, are looked at:
+ * all but those that are being written. */
+void		 local_look_for(struct replica *r, const struct hash *h);
 
 /* ---- local_links.c ---- */
 

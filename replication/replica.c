@@ -246,6 +246,8 @@ replica_tell(struct replica *r, const struct replica_event *e)
 	copy->name = mem_str(e->name);
 	copy->name2 = mem_str(e->name2);
 	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
+	copy->mtime_from = e->mtime_from;
+	copy->mtime_to = e->mtime_to;
 	copy->attrs = e->attrs;
 	copy->is_dir = e->is_dir;
 	copy->unsure = e->unsure;

@@ -51,6 +51,7 @@ struct replica_event {
 	const char *name, *name2;	/* borrowed during the call */
 	int64_t time_ns;	/* CLOCK_REALTIME of the operation; 0: now */
 	unsigned attrs;		/* ATTR: enum replica_attr */
+	int64_t mtime_from, mtime_to;	/* ATTR: the file's mtime was set, in ns; equal: it was not */
 	bool is_dir;		/* RENAME, EXCHANGE, ATTR: the object is a directory */
 	bool unsure;		/* WRITE: if the content is as it was, nothing happened */
 };

@@ -45,7 +45,7 @@ struct event {
 	enum replica_op op;
 	ino_t ino, dir, dir2;
 	char *name, *name2;
-	int64_t time_ns;
+	int64_t time_ns, mtime_from, mtime_to;
 	unsigned attrs;
 	bool is_dir, unsure;
 	struct question *question;	/* REPLICA_ASK: answered when its turn comes */

@@ -103,7 +103,7 @@ attrs_changed(struct replica *r, const struct event *e, struct disk_dir *at)
 	if (dd)
 		local_dir_attrs(r, dd, e->attrs);
 	else if (!e->is_dir && at)
-		local_file_attrs(r, at, e->name, e->ino, e->attrs);
+		local_file_attrs(r, at, e->name, e);
 }
 
 static void
@@ -118,7 +118,7 @@ attrs_set_by(struct replica *r, const struct event *e, struct disk_dir *at)
 		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
 
 		if (dd && dd->ids_len)
-			local_file_attrs(r, dd, q.l[i].name, e->ino, e->attrs);
+			local_file_attrs(r, dd, q.l[i].name, e);
 	}
 	local_links_free(&q);
 }
