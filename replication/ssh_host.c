@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __aarch64__
+#include <sys/auxv.h>
+#endif
 #include <unistd.h>
 
 #include "replication/child.h"
@@ -99,6 +102,8 @@ take_option(struct ssh_host *h, const struct self *self, const char *key, char *
 		add_name(&h->identities, expand(self, value));
 	} else if (strcmp(key, "proxyjump") == 0 || strcmp(key, "proxycommand") == 0) {
 		h->proxied = h->proxied || strcmp(value, "none") != 0;
+	} else if (strcmp(key, "ciphers") == 0) {
+		set_text(&h->ciphers, value);
 	} else if (strcmp(key, "userknownhostsfile") == 0) {
 		add_words(&h->known_hosts, self, value);
 	} else if (strcmp(key, "globalknownhostsfile") == 0) {
@@ -221,8 +226,48 @@ ssh_host_fini(struct ssh_host *h)
 	free(h->user);
 	free(h->key_alias);
 	free(h->agent);
+	free(h->ciphers);
 	fini_names(&h->identities);
 	fini_names(&h->known_hosts);
 	fini_names(&h->global_known_hosts);
 	memset(h, 0, sizeof(*h));
+}
+
+static bool
+knows_aes(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return __builtin_cpu_supports("aes");
+#elif defined(__aarch64__)
+	return getauxval(AT_HWCAP) & HWCAP_AES;
+#else
+	return false;
+#endif
+}
+
+char *
+ssh_host_fast_ciphers(const struct ssh_host *h)
+{
+	static const char fast[] = "aes128-gcm@openssh.com";
+	char *copy, *state, *w, *out, *more;
+	bool found = false;
+
+	if (h->ciphers == NULL || strncmp(h->ciphers, fast, strlen(fast)) == 0 || !knows_aes())
+		return NULL;
+	copy = mem_str(h->ciphers);
+	out = mem_str(fast);
+	for (w = strtok_r(copy, ",", &state); w != NULL; w = strtok_r(NULL, ",", &state)) {
+		if (strcmp(w, fast) == 0) {
+			found = true;
+			continue;
+		}
+		more = mem_printf("%s,%s", out, w);
+		free(out);
+		out = more;
+	}
+	free(copy);
+	if (found)
+		return out;
+	free(out);
+	return NULL;
 }

@@ -249,15 +249,27 @@ run_ssh2(struct transport *t)
 		return;
 	}
 	rc = transport_ssh2_run(t, &h, why, sizeof(why));
-	ssh_host_fini(&h);
-	if (rc != -EOPNOTSUPP)
-		return;
-	if (t->kind == TRANSPORT_SSH2) {
+	if (rc == -EOPNOTSUPP && t->kind == TRANSPORT_SSH2) {
 		transport_set_end(t, TRANSPORT_REFUSED, "%s; set transport = ssh", why);
-		return;
+	} else if (rc == -EOPNOTSUPP) {
+		log_info("%s: through the ssh program: %s", t->url.host, why);
+		transport_cmd_run(t, &h);
 	}
-	log_info("%s: through the ssh program: %s", t->url.host, why);
-	transport_cmd_run(t);
+	ssh_host_fini(&h);
+}
+
+/* What ssh_config has of the host is good to know; if it cannot be told, ssh
+ * says why in its own words. */
+static void
+run_ssh(struct transport *t)
+{
+	struct ssh_host h;
+	char why[TRANSPORT_WHY_MAX] = "";
+	bool known = ssh_host_resolve(&h, &t->url, t->identity, t->wake, why, sizeof(why)) == 0;
+
+	transport_cmd_run(t, known ? &h : NULL);
+	if (known)
+		ssh_host_fini(&h);
 }
 
 static void *
@@ -266,7 +278,7 @@ run(void *arg)
 	struct transport *t = arg;
 
 	if (t->kind == TRANSPORT_SSH)
-		transport_cmd_run(t);
+		run_ssh(t);
 	else
 		run_ssh2(t);
 	/* Whoever sees the end of the stream finds its reason. */

@@ -49,9 +49,10 @@ fini_args(struct args *a)
 }
 
 static void
-fill_args(struct args *a, const struct transport *t)
+fill_args(struct args *a, const struct transport *t, const struct ssh_host *h)
 {
 	const char *known = getenv("SIBFS_KNOWN_HOSTS");
+	char *ciphers;
 
 	add(a, "ssh");
 	add(a, "-Tax");
@@ -72,6 +73,10 @@ fill_args(struct args *a, const struct transport *t)
 		add_option(a, mem_str("IdentitiesOnly=yes"));
 		add(a, "-i");
 		add(a, t->identity);
+	}
+	if (h != NULL && (ciphers = ssh_host_fast_ciphers(h)) != NULL) {
+		add_option(a, mem_printf("Ciphers=%s", ciphers));
+		free(ciphers);
 	}
 	if (t->url.port != 0)
 		add_option(a, mem_printf("Port=%d", t->url.port));
@@ -167,7 +172,7 @@ run_child(struct transport *t, struct child *c, int err)
 }
 
 void
-transport_cmd_run(struct transport *t)
+transport_cmd_run(struct transport *t, const struct ssh_host *h)
 {
 	struct args a = { 0 };
 	struct child c;
@@ -181,7 +186,7 @@ transport_cmd_run(struct transport *t)
 	/* ssh expects descriptors that wait.  The owner's end is another open
 	 * file and stays as it is. */
 	fcntl(t->fd, F_SETFL, 0);
-	fill_args(&a, t);
+	fill_args(&a, t, h);
 	rc = child_start(&c, a.at, (int[]){ t->fd, t->fd, err[1] });
 	fini_args(&a);
 	close(err[1]);

@@ -45,6 +45,6 @@ void		 transport_set_exit(struct transport *t, int status, const char *said, boo
  * nothing yet, if libssh2 cannot do what the host needs; else 0.
  */
 int		 transport_ssh2_run(struct transport *t, const struct ssh_host *h, char *why, size_t why_size);
-void		 transport_cmd_run(struct transport *t);
+void		 transport_cmd_run(struct transport *t, const struct ssh_host *h);	/* h may be NULL */
 
 #endif

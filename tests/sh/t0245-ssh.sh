@@ -9,7 +9,7 @@ needs ssh
 # have an ssh of their own, which reads one configuration file.
 mkdir bin
 ssh=$(command -v ssh)
-printf '#!/bin/sh\nexec %q -F %q "$@"\n' "$ssh" "$T/ssh/config" >bin/ssh
+printf '#!/bin/sh\necho "$@" >>%q\nexec %q -F %q "$@"\n' "$T/ssh/args" "$ssh" "$T/ssh/config" >bin/ssh
 chmod 755 bin/ssh
 export PATH="$T/bin:$PATH"
 unset SIBFS_KNOWN_HOSTS
@@ -90,7 +90,17 @@ ok "jump: and it did go there" grep -q "Accepted publickey" ssh/log-jump
 
 # By choice.
 config box "HostName 127.0.0.1" "Port $main_port" "$known" "$key"
+: >ssh/args
 works chosen "box:$T/server/store" ssh
+if grep -qw aes /proc/cpuinfo; then
+	like "the cipher that is fast for much data is preferred" "$(cat ssh/args)" 'Ciphers=aes128-gcm@openssh.com,'
+else
+	skip "the cipher that is fast for much data is preferred" "this processor does not know AES"
+fi
+config box "HostName 127.0.0.1" "Port $main_port" "$known" "$key" "Ciphers aes256-ctr,aes128-ctr"
+: >ssh/args
+works cipher "box:$T/server/store" ssh
+is "unless ssh_config does not have it" "$(grep -c Ciphers= ssh/args)" 0
 config box "HostName 127.0.0.1" "Port $main_port" "$known" "$key"
 works built "box:$T/server/store" ssh2
 
