@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/sha.h>
-
 #include "replication/mem.h"
 
 #define obstack_chunk_alloc mem_alloc
@@ -106,28 +104,6 @@ display_folder_mode(const struct folder *f)
 		if (!live || dir_is_live(f->ids[i]))
 			mode &= dir_mode(f->ids[i]);
 	return mode;
-}
-
-/* ---- sibling names ---- */
-
-void
-display_sibling(const char *name, const char *label, char *out)
-{
-	char end[DISPLAY_NAME_MAX + 1];
-	size_t len = strlen(name), end_len;
-	uint8_t sum[SHA256_DIGEST_LENGTH];
-
-	end_len = (size_t)snprintf(end, sizeof(end), "%s%s", STATE_SEP, label);
-	if (len + end_len > DISPLAY_NAME_MAX) {
-		SHA256((const uint8_t *)name, len, sum);
-		end_len = (size_t)snprintf(end, sizeof(end), "~%02x%02x%02x%02x%s%s", sum[0], sum[1], sum[2], sum[3],
-		    STATE_SEP, label);
-		len = DISPLAY_NAME_MAX - end_len;
-		while (len && ((unsigned char)name[len] & 0xC0) == 0x80)
-			len--;
-	}
-	memcpy(out, name, len);
-	memcpy(out + len, end, end_len + 1);
 }
 
 /* ---- versions that show as one ---- */
@@ -376,7 +352,7 @@ name_taken(struct state *s, const struct folder *f, const char *name, struct obs
 static void
 name_sibling(struct state *s, const struct folder *f, struct name_group *g, struct shown *e, struct obstack *o)
 {
-	char name[DISPLAY_NAME_MAX + 1], slot[DISPLAY_NAME_MAX + 1];
+	char name[STATE_NAME_MAX + 1], slot[STATE_NAME_MAX + 1];
 	bool taken;
 
 	for (unsigned n = 1;; n++) {
@@ -384,7 +360,7 @@ name_sibling(struct state *s, const struct folder *f, struct name_group *g, stru
 			snprintf(slot, sizeof(slot), "%s", e->label);
 		else
 			snprintf(slot, sizeof(slot), "%.200s-%u", e->label, n);
-		display_sibling(g->name, slot, name);
+		state_sibling(g->name, slot, name);
 		taken = false;
 		for (struct shown *x = g->files; x < e && !taken; x++)
 			taken = strcmp(x->name, name) == 0;
@@ -440,7 +416,7 @@ void
 display_bases(struct state *s, const struct folder *f, const char *name, void (*fn)(void *arg, const char *base),
     void *arg)
 {
-	char base[DISPLAY_NAME_MAX + 1];
+	char base[STATE_NAME_MAX + 1];
 	const char *end = NULL;
 	size_t len;
 

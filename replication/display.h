@@ -19,8 +19,6 @@
 
 #include "replication/state.h"
 
-#define DISPLAY_NAME_MAX 255
-
 struct folder {
 	struct dir **ids;	/* the one that new entries come to stand in first */
 	size_t len;
@@ -83,9 +81,6 @@ void		 display_find(struct state *s, const struct folder *f, const char *name, s
 /* The main name that a sibling name may belong to: calls fn for each. */
 void		 display_bases(struct state *s, const struct folder *f, const char *name,
 		    void (*fn)(void *arg, const char *base), void *arg);
-
-/* name.conflict-LABEL, cut if it would be too long; out holds DISPLAY_NAME_MAX + 1. */
-void		 display_sibling(const char *name, const char *label, char *out);
 
 /* Is there more than one file, or a file beside a directory? */
 static inline bool

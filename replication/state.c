@@ -6,6 +6,7 @@
 
 #include "replication/state.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,18 +120,34 @@ state_saw(struct state *s, uint64_t hlc)
 
 /* ---- registers ---- */
 
+/* The one that is loaded, if any. */
+static struct reg *
+loaded_reg(const struct state *s, const struct dir *d, const char *name, size_t len)
+{
+	uint8_t key[8 + STATE_NAME_MAX];
+	struct reg *r;
+
+	memcpy(key, &d->num, 8);
+	memcpy(key + 8, name, len);
+	HASH_FIND(hh, s->regs, key, 8 + len, r);
+	return r;
+}
+
 struct reg *
 state_reg(struct state *s, struct dir *d, const char *name, bool make)
 {
-	struct reg *r, *fresh = reg_new(d, d->num, name);
-	bool found = false;
+	size_t len = strlen(name);
+	struct reg *r, *fresh;
 
-	HASH_FIND(hh, s->regs, fresh->key, fresh->key_len, r);
-	if (!r)
-		found = s->io.load && s->io.load(s->io.ctx, fresh);
-	if (r || (!found && !make)) {
-		reg_free(fresh);
+	assert(len <= STATE_NAME_MAX || !make);
+	if (len > STATE_NAME_MAX)
+		return NULL;
+	if ((r = loaded_reg(s, d, name, len)) || (!make && !s->io.load))
 		return r;
+	fresh = reg_new(d, d->num, name);
+	if (!(s->io.load && s->io.load(s->io.ctx, fresh)) && !make) {
+		reg_free(fresh);
+		return NULL;
 	}
 	fresh->counted = fresh->shown.len > 0;
 	HASH_ADD_KEYPTR(hh, s->regs, fresh->key, fresh->key_len, fresh);
@@ -251,7 +268,7 @@ static struct place_node *
 place_node(const struct state *s, const struct dir *up, const char *name)
 {
 	size_t len = 8 + strlen(name);
-	uint8_t key[8 + 256];
+	uint8_t key[8 + STATE_NAME_MAX];
 	struct place_node *p;
 
 	if (len > sizeof(key))
@@ -403,6 +420,7 @@ open_rings(struct state *s, struct dir_list *broken)
 	for (size_t i = 0; i < broken->len; i++) {
 		struct dir *d = broken->d[i];
 		struct place back = dir_move(d)->from;
+		char name[STATE_NAME_MAX + 1];
 
 		free(d->want.name);
 		d->want = (struct place){ back.up, mem_str(back.name) };
@@ -410,8 +428,8 @@ open_rings(struct state *s, struct dir_list *broken)
 			continue;
 		free(d->want.name);
 		d->want.up = s->root;
-		d->want.name = mem_printf("%s%s%s", dir_place(d).name, STATE_SEP,
-		    s->io.node_name(s->io.ctx, dir_since(d).id));
+		state_sibling(dir_place(d).name, s->io.node_name(s->io.ctx, dir_since(d).id), name);
+		d->want.name = mem_str(name);
 	}
 }
 

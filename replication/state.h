@@ -19,6 +19,7 @@
 #include "replication/vv.h"
 
 #define STATE_SEP ".conflict-"
+#define STATE_NAME_MAX 255	/* bytes in a name */
 
 struct state_io {
 	void *ctx;
@@ -107,7 +108,7 @@ void		 state_saw(struct state *s, uint64_t hlc);
 
 /* ---- registers ---- */
 
-/* NULL if there is none and make is false.  Valid until state_trim. */
+/* NULL if there is none and make is false; a name that is made is not too long.  Valid until state_trim. */
 struct reg	*state_reg(struct state *s, struct dir *d, const char *name, bool make);
 /* That of a row of the index; NULL: its directory or it is not known (any more). */
 struct reg	*state_reg_in(struct state *s, uint64_t dir_num, const char *name);
@@ -167,6 +168,9 @@ uint32_t	 state_free_number(struct state *s, struct place at, bool reuse_removed
 
 /* The first directory shown at (up, name), standing or not; others by ->same_place. */
 struct dir	*state_at(const struct state *s, const struct dir *up, const char *name);
+
+/* name.conflict-LABEL, cut if it would be too long; out holds STATE_NAME_MAX + 1. */
+void		 state_sibling(const char *name, const char *label, char *out);
 
 /* Does it show: is it live, or does something stand in it? */
 bool		 state_stands(const struct dir *d);

@@ -2,7 +2,7 @@
  * What the core costs: joins, operations, messages.  Prints what it measures;
  * nothing here passes or fails.
  *
- *	core joins | million | move [FILES] | reconnect [FILES] | shapes | scale [MOST_FILES]
+ *	core joins | million [OPERATIONS] | move [FILES] | reconnect [FILES] | shapes | scale [MOST_FILES]
  */
 #include "config.h"
 
@@ -136,7 +136,7 @@ joins(void)
 /* ---- a million operations ---- */
 
 static void
-million(void)
+million(unsigned operations)
 {
 	struct world *w = cluster(3, SHAPE_CHAIN);
 	double start = seconds(), took;
@@ -149,7 +149,7 @@ million(void)
 		t.n = 0755;
 		world_step(w, &t);
 	}
-	for (unsigned n = 1; n <= 1000000; n++) {
+	for (unsigned n = 1; n <= operations; n++) {
 		unsigned x = (unsigned)random_below(100);
 
 		t.who = (unsigned)random_below(3);
@@ -167,7 +167,7 @@ million(void)
 	}
 	world_run_until_quiet(w, UINT64_MAX / 2);
 	took = seconds() - start;
-	printf("1000000 operations at 3 replicas, exchanged after each 1000: %.1f s\n", took);
+	printf("%u operations at 3 replicas, exchanged after each 1000: %.1f s\n", operations, took);
 	world_free(w);
 }
 
@@ -242,6 +242,8 @@ reconnect(size_t files)
 
 /* ---- shapes of networks ---- */
 
+static const char *const shape_names[] = { "chain", "ring", "star", "tree", "mesh" };
+
 static unsigned
 links(const struct world *w)
 {
@@ -280,7 +282,6 @@ shape_cost(enum shape shape, const char *name, unsigned nodes, unsigned changes,
 static void
 shapes(void)
 {
-	static const char *const names[] = { "chain", "ring", "star", "tree", "mesh" };
 	static const unsigned sizes[] = { 2, 5, 10, 20, 50 };
 
 	printf("# for each change and link: how often it crosses, messages, bytes\n"
@@ -288,41 +289,63 @@ shapes(void)
 	for (unsigned shape = 0; shape < SHAPES; shape++)
 		for (unsigned i = 0; i < 5; i++)
 			for (unsigned at = 1; at <= 100; at *= 100)
-				shape_cost((enum shape)shape, names[shape], sizes[i], 200, at);
+				shape_cost((enum shape)shape, shape_names[shape], sizes[i], 200, at);
 }
 
 /* ---- how it grows ---- */
 
+/* What everyone has to say arrives everywhere, again and again: how often? */
+static unsigned
+rounds(struct world *w)
+{
+	unsigned n = 0;
+
+	while (world_round(w))
+		n++;
+	return n;
+}
+
+/* All that one replica has goes to all; then ten changes at ten of them. */
+static void
+grow(enum shape shape, const char *name, unsigned replicas, size_t files)
+{
+	struct world *w = cluster(replicas, shape);
+	double start = seconds(), took, per_link = links(w);
+	struct tally all, said;
+	unsigned n;
+
+	for (size_t i = 0; i < files; i++)
+		write_file(w, 1, 100, i, 1);
+	world_run_until_quiet(w, UINT64_MAX / 2);
+	took = seconds() - start;
+	all = total(w);
+	for (unsigned i = 0; i < 10; i++)
+		write_file(w, (unsigned)random_below(replicas), 100, 100 + i * (files / 10 - 20), 2);
+	n = rounds(w);
+	said = since(&all, w);
+	printf("%-6s %4u %7zu %8.0f %7.0f %8.2f %6.1f | %8.1f %7.0f %8.2f %7u\n", name, replicas, files,
+	    (double)all.messages / per_link, (double)all.bytes / per_link / (double)files,
+	    (double)all.regs / per_link / (double)files, took, (double)said.messages / per_link,
+	    (double)said.bytes / per_link, (double)said.regs / per_link / 10, n);
+	fflush(stdout);
+	world_free(w);
+}
+
+#define CROSSINGS_MAX 20000000	/* that one can wait for */
+
 static void
 scale(size_t most)
 {
-	static const unsigned sizes[] = { 2, 5, 10, 20, 50 };
+	static const unsigned sizes[] = { 2, 10, 50 };
 
-	printf("# a star: all that one replica has goes to all others, then 10 changes to each\n"
-	    "replicas  files  messages/link  bytes/file/link   s  | 10 changes: messages/link bytes/link  ms\n");
-	for (unsigned i = 0; i < 5; i++)
-		for (size_t files = 1000; files <= most; files *= 10) {
-			struct world *w = cluster(sizes[i], SHAPE_STAR);
-			double start = seconds(), took, ten, per_link = sizes[i] - 1;
-			struct tally all, said;
-
-			for (size_t n = 0; n < files; n++)
-				write_file(w, 1, 100, n, 1);
-			world_run_until_quiet(w, UINT64_MAX / 2);
-			took = seconds() - start;
-			all = total(w);
-			start = seconds();
-			for (size_t n = 0; n < 10; n++)
-				write_file(w, 0, 100, 100 + n * files / 20, 2);
-			world_run_until_quiet(w, UINT64_MAX / 2);
-			ten = seconds() - start;
-			said = since(&all, w);
-			printf("%8u %6zu %12.0f %14.0f %7.1f  | %24.1f %10.0f %5.1f\n", sizes[i], files,
-			    (double)all.messages / per_link, (double)all.bytes / per_link / (double)files, took,
-			    (double)said.messages / per_link, (double)said.bytes / per_link, ten * 1e3);
-			fflush(stdout);
-			world_free(w);
-		}
+	printf("# all files of one replica to all, and then 10 changes; for each link\n"
+	    "shape  repl.   files messages bytes/f  crosses      s | messages   bytes  crosses  rounds\n");
+	for (unsigned shape = SHAPE_RING; shape < SHAPES; shape++)
+		for (unsigned i = 0; i < 3; i++)
+			for (size_t files = 1000; files <= most; files *= 10)
+				if ((sizes[i] > 2 || shape == SHAPE_STAR) &&
+				    (shape != SHAPE_MESH || sizes[i] * (sizes[i] - 1) / 2 * files <= CROSSINGS_MAX))
+					grow((enum shape)shape, shape_names[shape], sizes[i], files);
 }
 
 int
@@ -335,7 +358,7 @@ main(int argc, char **argv)
 	if (strcmp(what, "joins") == 0) {
 		joins();
 	} else if (strcmp(what, "million") == 0) {
-		million();
+		million(n ? (unsigned)n : 1000000);
 	} else if (strcmp(what, "move") == 0) {
 		move(n ? n : 1000000);
 	} else if (strcmp(what, "reconnect") == 0) {
@@ -345,7 +368,7 @@ main(int argc, char **argv)
 	} else if (strcmp(what, "scale") == 0) {
 		scale(n ? n : 100000);
 	} else {
-		fprintf(stderr, "usage: core joins | million | move [FILES] | reconnect [FILES] | shapes | scale [MOST_FILES]\n");
+		fprintf(stderr, "usage: core joins | million [OPERATIONS] | move [FILES] | reconnect [FILES] | shapes | scale [MOST_FILES]\n");
 		return 2;
 	}
 	return 0;

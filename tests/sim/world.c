@@ -297,6 +297,27 @@ world_run_until_quiet(struct world *w, uint64_t limit)
 }
 
 bool
+world_round(struct world *w)
+{
+	size_t all = (size_t)w->len * w->len, *due = mem_resize(NULL, all, sizeof(*due)), n = 0;
+
+	for (unsigned i = 0; i < w->len; i++)
+		while (push(w, i))
+			;
+	for (size_t i = 0; i < all; i++) {
+		struct message *m;
+
+		DL_COUNT(w->wires[i].queue, m, due[i]);
+		n += due[i];
+	}
+	for (size_t i = 0; i < all; i++)
+		while (due[i]-- > 0)
+			deliver(w, w->wires[i].from, w->wires[i].to);
+	free(due);
+	return n > 0;
+}
+
+bool
 world_in_shape(enum shape shape, unsigned len, unsigned a, unsigned b)
 {
 	unsigned low = a < b ? a : b, high = a < b ? b : a;

@@ -85,6 +85,9 @@ void		 world_cut(struct world *w, unsigned a, unsigned b);
 /* Delivers until nothing is due; more than `limit` messages break a law. */
 void		 world_run_until_quiet(struct world *w, uint64_t limit);
 
+/* All say what they have to say, and then that arrives.  False: nobody had anything. */
+bool		 world_round(struct world *w);
+
 static inline struct wire *
 world_wire(struct world *w, unsigned from, unsigned to)
 {

@@ -194,35 +194,35 @@ test_directories_moved_into_each_other_both_show(void **state)
 static void
 test_sibling_names_fit_and_cut_no_character(void **state)
 {
-	char name[256], out[DISPLAY_NAME_MAX + 1], other[DISPLAY_NAME_MAX + 1];
+	char name[256], out[STATE_NAME_MAX + 1], other[STATE_NAME_MAX + 1];
 
 	(void)state;
-	display_sibling("f", "laptop", out);
+	state_sibling("f", "laptop", out);
 	assert_string_equal(out, "f.conflict-laptop");
 	/* The end takes 16 bytes: this one just fits, the next does not. */
 	memset(name, 'x', 255);
 	name[255] = name[239] = '\0';
-	display_sibling(name, "laptop", out);
+	state_sibling(name, "laptop", out);
 	assert_int_equal(strlen(out), 255);
 	assert_null(strchr(out, '~'));
 	name[239] = 'x';
-	display_sibling(name, "laptop", out);
+	state_sibling(name, "laptop", out);
 	assert_int_equal(strlen(out), 255);
 	assert_int_equal(out[230], '~');
 	assert_string_equal(out + 239, ".conflict-laptop");
 	/* Names that are cut alike stay apart. */
 	name[254] = 'y';
-	display_sibling(name, "laptop", other);
+	state_sibling(name, "laptop", other);
 	assert_int_equal(strlen(other), 255);
 	assert_string_not_equal(out, other);
 	/* Two-byte characters throughout: an odd cut goes back by one. */
 	for (size_t i = 0; i < 254; i += 2)
 		memcpy(name + i, "\xc3\xa9", 2);
 	name[254] = '\0';
-	display_sibling(name, "laptop", out);
+	state_sibling(name, "laptop", out);
 	assert_true(strlen(out) <= 255);
 	assert_int_equal(((size_t)(strchr(out, '~') - out)) % 2, 0);
-	display_sibling(name, "laptop2", other);
+	state_sibling(name, "laptop2", other);
 	assert_int_equal(((size_t)(strchr(other, '~') - other)) % 2, 0);
 }
 

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,6 +215,47 @@ test_a_ring_of_three_opens_alike_everywhere(void **state)
 	sim_fini(&sim);
 }
 
+/* What it goes back to hangs from it as well: it shows in the root, under a name
+ * that a disk can hold. */
+static void
+test_a_long_name_out_of_a_ring_is_cut(void **state)
+{
+	char d[251], in_q[260], in_w[260], w_in_d[260], *tree, *other;
+	struct sim sim;
+
+	(void)state;
+	init(&sim);
+	memset(d, 'd', sizeof(d) - 1);
+	d[sizeof(d) - 1] = '\0';
+	snprintf(in_q, sizeof(in_q), "q/%s", d);
+	snprintf(in_w, sizeof(in_w), "w/%s", d);
+	snprintf(w_in_d, sizeof(w_in_d), "q/%s/w", d);
+	sim_mkdir(sim.s[0], "q", 0755, DIR_MADE_HERE);
+	sim_mkdir(sim.s[0], "w", 0755, DIR_MADE_HERE);
+	sim_mkdir(sim.s[0], in_q, 0755, DIR_MADE_HERE);
+	pull_all(&sim);
+	sim.s[0]->now = 100000;
+	assert_int_equal(sim_rename(sim.s[0], in_q, in_w), 0);
+	assert_int_equal(sim_rename(sim.s[1], "w", w_in_d), 0);
+	assert_int_equal(sim_rename(sim.s[2], "q", "w/q"), 0);
+	pull_all(&sim);
+	tree = sim_tree(sim.s[0]);
+	other = sim_tree(sim.s[1]);
+	assert_string_equal(tree, other);
+	free(other);
+	assert_int_equal(strcspn(tree, "\t"), STATE_NAME_MAX);
+	tree[STATE_NAME_MAX] = '\0';
+	assert_string_equal(strchr(tree, '.'), ".conflict-laptop");
+	/* And can be moved away from there. */
+	sim.s[0]->now = 200000;
+	assert_int_equal(sim_rename(sim.s[0], tree, "d"), 0);
+	pull_all(&sim);
+	for (size_t i = 0; i < 3; i++)
+		assert_non_null(state_at(sim.s[i], sim.s[i]->root, "d"));
+	free(tree);
+	sim_fini(&sim);
+}
+
 static void
 test_a_directory_is_found_by_identity_number_and_place(void **state)
 {
@@ -348,6 +390,7 @@ main(void)
 		cmocka_unit_test(test_changes_are_listed_once_and_numbered),
 		cmocka_unit_test(test_what_is_pending_stays_at_or_above_what_is_shown),
 		cmocka_unit_test(test_a_ring_of_three_opens_alike_everywhere),
+		cmocka_unit_test(test_a_long_name_out_of_a_ring_is_cut),
 		cmocka_unit_test(test_a_directory_is_found_by_identity_number_and_place),
 		cmocka_unit_test(test_those_made_in_it_follow_an_identity),
 		cmocka_unit_test(test_a_number_in_use_is_not_given_again),
