@@ -306,14 +306,24 @@ out:
 	return rc;
 }
 
+/* Was x made in d, or in one that was, and so on? */
+static bool
+was_made_in(const struct dir *x, const struct dir *d)
+{
+	while (x && x != d)
+		x = x->birth.up;
+	return x;
+}
+
 static void
 move_dirs(struct state *s, const struct folder *f, uint32_t mode, struct place to)
 {
 	for (size_t i = 0; i < f->len; i++) {
 		struct dir *d = f->ids[i];
 
-		/* One that changed places with something was moved, though nobody heard of it. */
-		if (d->told == DIR_MADE_HERE && !d->val.moves_len)
+		/* One that changed places with something was moved, though nobody heard of it;
+		 * one that goes into such cannot have been made there, if that was made in it. */
+		if (d->told == DIR_MADE_HERE && !d->val.moves_len && !was_made_in(to.up, d))
 			state_take_identity(s, d, to, state_free_number(s, to, false));
 		else
 			scope_touch_dir(s, d, true, mode, &to);

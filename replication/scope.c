@@ -285,16 +285,6 @@ scope_pin_to(struct state *s, const struct shown *e)
 	}
 }
 
-/* The first of e's versions that is still live, or NULL. */
-static const struct ref *
-first_left(const struct shown *e)
-{
-	for (size_t i = 0; i < e->refs_len; i++)
-		if (regval_find(&e->refs[i].reg->shown, e->refs[i].dot))
-			return &e->refs[i];
-	return NULL;
-}
-
 static bool
 stands_for(const struct shown *e, const struct ref *x)
 {
@@ -304,29 +294,57 @@ stands_for(const struct shown *e, const struct ref *x)
 	return false;
 }
 
-/* Does e show under another name now, and not because it became one with others? */
 static bool
-has_strayed(struct scope *sc, const struct shown *e)
+has_content(const struct ref *x, const struct hash *h)
 {
-	const struct ref *left = first_left(e);
+	return hash_compare(&regval_find(&x->reg->shown, x->dot)->hash, h) == 0;
+}
+
+/* Does x, of e, show under another name now, and not because it became one with
+ * others of equal content?  What it only hides is no reason. */
+static bool
+ref_strayed(struct scope *sc, const struct shown *e, const struct ref *x, bool *itself)
+{
 	bool strayed = false;
 	struct folder f;
 	struct name_group g;
 
-	if (!left)
-		return false;
-	display_folder(sc->s, left->reg->dir, &sc->o, &f);
-	display_group(sc->s, &f, reg_name(left->reg), &sc->o, &g);
+	*itself = false;
+	display_folder(sc->s, x->reg->dir, &sc->o, &f);
+	display_group(sc->s, &f, reg_name(x->reg), &sc->o, &g);
 	for (size_t i = 0; i < g.len; i++) {
 		const struct shown *now = &g.files[i];
 
-		if (!stands_for(now, left))
+		if (!stands_for(now, x))
 			continue;
+		*itself = has_content(x, &now->hash);
 		strayed = strcmp(now->name, e->name) != 0;
 		for (size_t j = 0; j < now->refs_len && strayed; j++)
-			strayed = stands_for(e, &now->refs[j]);
+			strayed = stands_for(e, &now->refs[j]) || !has_content(&now->refs[j], &now->hash);
 	}
 	group_fini(&g);
+	return strayed;
+}
+
+/* By the first of its versions that is still live and shows itself, else by the
+ * first that is live. */
+static bool
+has_strayed(struct scope *sc, const struct shown *e)
+{
+	bool strayed = false, found = false;
+
+	for (size_t i = 0; i < e->refs_len; i++) {
+		const struct ref *x = &e->refs[i];
+		bool itself, this_one;
+
+		if (!regval_find(&x->reg->shown, x->dot))
+			continue;
+		this_one = ref_strayed(sc, e, x, &itself);
+		if (itself)
+			return this_one;
+		strayed |= this_one && !found;
+		found = true;
+	}
 	return strayed;
 }
 
