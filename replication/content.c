@@ -25,6 +25,7 @@
 #define KEEP_DAYS 30
 #define SWEEP_AGE_S 3600
 #define SWEEP_STEP 50
+#define PLACES_FIRST 8	/* of a content, that are tried before all of them */
 
 /* ---- staged content ---- */
 
@@ -204,7 +205,10 @@ content_open(struct replica *r, const struct hash *h, uint64_t *size)
 			return q.fd;
 		}
 	}
-	index_regs_with_content(r->x, h, try_register, &q);
+	/* There may be thousands, and mostly each will do. */
+	index_regs_with_content(r->x, h, PLACES_FIRST, try_register, &q);
+	if (q.fd < 0)
+		index_regs_with_content(r->x, h, SIZE_MAX, try_register, &q);
 	if (q.fd < 0)
 		return -ENOENT;
 	*size = q.size;
@@ -519,7 +523,7 @@ sweep_one(struct replica *r, const char *name)
 	    time(NULL) - st.st_mtim.tv_sec < SWEEP_AGE_S)
 		return;
 	if (lists_hash(name, &h) == 0) {
-		index_regs_with_content(r->x, &h, found, &used);
+		index_regs_with_content(r->x, &h, SIZE_MAX, found, &used);
 		if (used || content_want(r, &h) || content_staged(r, &h) || recycle_has(r, &h))
 			return;
 	}

@@ -64,8 +64,10 @@ int		 index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn
 int		 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_dir(struct index *x, uint64_t dir_num, index_reg_fn *fn, void *arg);
-/* Those with a file in the store of that content (by 64 bits of the hash). */
-int		 index_regs_with_content(struct index *x, const struct hash *h, index_reg_fn *fn, void *arg);
+/* Those with a file in the store of that content (by 64 bits of the hash), at most so
+ * many (SIZE_MAX: all). */
+int		 index_regs_with_content(struct index *x, const struct hash *h, size_t limit, index_reg_fn *fn,
+		    void *arg);
 /* The number of registers with a live version, by directory. */
 int		 index_count_files(struct index *x, void (*fn)(void *arg, uint64_t dir_num, uint32_t files), void *arg);
 int		 index_count_since(struct index *x, uint64_t seq, uint64_t *rows);

@@ -193,9 +193,10 @@ index_regs_in_dir(struct index *x, uint64_t num, index_reg_fn *fn, void *arg)
 }
 
 int
-index_regs_with_content(struct index *x, const struct hash *h, index_reg_fn *fn, void *arg)
+index_regs_with_content(struct index *x, const struct hash *h, size_t limit, index_reg_fn *fn, void *arg)
 {
 	sqlite3_bind_int64(x->st[SQL_REGS_CONTENT], 1, content_key(h));
+	sqlite3_bind_int64(x->st[SQL_REGS_CONTENT], 2, (int64_t)limit);
 	return each(x->st[SQL_REGS_CONTENT], fn, arg);
 }
 

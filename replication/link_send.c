@@ -16,6 +16,7 @@
 #include "replication/link_impl.h"
 
 #define COPY_WORTH 1024		/* to ask would cost about as much */
+#define PLACES_MAX 16		/* of one content, that are looked at for one the peer has */
 
 struct row_list {
 	struct link *l;
@@ -43,6 +44,7 @@ struct elsewhere {
 	struct link *l;
 	const struct reg *but;
 	const struct hash *h;
+	bool found;
 };
 
 static int
@@ -53,19 +55,19 @@ peer_has_it_there(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 
 	(void)seq;
 	for (uint32_t i = 0; reg && reg != q->but && i < reg->shown.len; i++)
-		if (hash_compare(&reg->shown.v[i].hash, q->h) == 0 && vv_covers(&q->l->know, reg->shown.v[i].dot))
-			return 1;
-	return 0;
+		q->found |= hash_compare(&reg->shown.v[i].hash, q->h) == 0 && vv_covers(&q->l->know, reg->shown.v[i].dot);
+	return q->found;
 }
 
 /* Has the peer that content under another name?  If it has not after all, it
- * asks. */
+ * asks; if it has and that is not found soon, it gets it once more. */
 static bool
 peer_has(struct link *l, const struct reg *reg, const struct hash *h)
 {
-	struct elsewhere q = { l, reg, h };
+	struct elsewhere q = { .l = l, .but = reg, .h = h };
 
-	return index_regs_with_content(l->r->x, h, peer_has_it_there, &q) == 1;
+	index_regs_with_content(l->r->x, h, PLACES_MAX, peer_has_it_there, &q);
+	return q.found;
 }
 
 /* Small content comes along with its version, to save a round trip. */

@@ -215,7 +215,7 @@ local_look_for(struct replica *r, const struct hash *h)
 {
 	struct looking q = { .r = r, .h = h };
 
-	index_regs_with_content(r->x, h, is_changed, &q);
+	index_regs_with_content(r->x, h, SIZE_MAX, is_changed, &q);
 	for (size_t i = 0; i < q.len; i++) {
 		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
 

@@ -57,7 +57,7 @@ local_links_noted(struct replica *r, const struct reg *reg, const char *name, co
     struct links *q)
 {
 	*q = (struct links){ .r = r, .hash = *h, .ino = ino, .but = reg, .but_name = name };
-	index_regs_with_content(r->x, &q->hash, add_links_of_row, q);
+	index_regs_with_content(r->x, &q->hash, SIZE_MAX, add_links_of_row, q);
 	for (size_t i = 0; i < r->s->dirty_regs.len; i++)
 		add_links_of(q, r->s->dirty_regs.r[i]);
 }

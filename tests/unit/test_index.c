@@ -461,14 +461,20 @@ test_pending_conflicting_and_standing_ones_are_found(void **state)
 }
 
 static size_t
-count_content(struct index *x, uint8_t fill)
+count_some_content(struct index *x, uint8_t fill, size_t limit)
 {
 	struct seen q = SEEN;
 	struct hash h;
 
 	memset(h.b, fill, sizeof(h.b));
-	assert_int_equal(index_regs_with_content(x, &h, see, &q), 0);
+	assert_int_equal(index_regs_with_content(x, &h, limit, see, &q), 0);
 	return q.n;
+}
+
+static size_t
+count_content(struct index *x, uint8_t fill)
+{
+	return count_some_content(x, fill, SIZE_MAX);
 }
 
 static void
@@ -497,6 +503,29 @@ test_content_is_found_under_each_of_its_names(void **state)
 	assert_int_equal(count_content(f->x, 3), 0);
 	reg_free(a);
 	reg_free(b);
+}
+
+static void
+test_of_many_places_of_a_content_some_are_read(void **state)
+{
+	struct fixture *f = *state;
+	char name[8];
+
+	for (int i = 0; i < 50; i++) {
+		struct reg *r;
+
+		snprintf(name, sizeof(name), "f%d", i);
+		r = make_reg(&dirs[0], name, 1);
+		add_file(r, name, 1);
+		if (i % 2)
+			add_file(r, "other", 2);
+		index_put_reg(f->x, r, false);
+		reg_free(r);
+	}
+	assert_int_equal(count_some_content(f->x, 1, 3), 3);
+	assert_int_equal(count_some_content(f->x, 2, 7), 7);
+	assert_int_equal(count_content(f->x, 1), 50);
+	assert_int_equal(count_content(f->x, 2), 25);
 }
 
 struct counts {
@@ -938,6 +967,7 @@ main(void)
 		TEST(test_the_index_may_be_read_from_within_a_listing),
 		TEST(test_pending_conflicting_and_standing_ones_are_found),
 		TEST(test_content_is_found_under_each_of_its_names),
+		TEST(test_of_many_places_of_a_content_some_are_read),
 		TEST(test_files_are_counted_as_they_come_and_go),
 		TEST(test_directories_come_back_where_they_were),
 		TEST(test_the_roots_attributes_come_back),
