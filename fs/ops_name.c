@@ -396,11 +396,13 @@ rename_and_tell(struct fs *fs, const struct place *a, const struct place *b, uns
 		return -errno;
 	if (fstatat(b->fd, b->name, &st[1], AT_SYMLINK_NOFOLLOW) < 0)
 		st[1] = (struct stat){ 0 };
-	mark_wait_at(a->fd, a->name, &st[0]);
 	touch(fs, a);
 	touch(fs, b);
 	if (renameat2(a->fd, a->name, b->fd, b->name, flags) < 0)
 		return -errno;
+	mark_drop_recent(b->fd, b->name, &st[0]);
+	if (exchange)
+		mark_drop_recent(a->fd, a->name, &st[1]);
 	/* Between two names of one file it does nothing; the kernel may not have
 	 * known that they are. */
 	if (!inode_in_tree(fs, a->dir) || (st[0].st_ino == st[1].st_ino && st[0].st_dev == st[1].st_dev))

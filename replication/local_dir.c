@@ -173,12 +173,11 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 	if (old && old != dd)
 		forget_dir(r, old);
 	disk_place(dd, to, e->name2);
+	marks_dir(r, dd);
 	if (rc < 0) {
 		/* Back it goes, to where it shows. */
 		log_warn("%s: moved to %s, but: %s", e->name, e->name2, strerror(-rc));
 		for (size_t i = 0; i < dd->ids_len; i++)
 			state_touch_dir(r->s, dd->ids[i]);
-		return;
 	}
-	marks_dir(r, dd);
 }

@@ -214,13 +214,15 @@ mark_wait(int fd)
 }
 
 void
-mark_wait_at(int dirfd, const char *name, const struct stat *st)
+mark_drop_recent(int dirfd, const char *name, const struct stat *before)
 {
+	char path[32];
 	int fd;
 
-	if (!is_recent(st) || (fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)) < 0)
+	if (!is_recent(before) || (fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)) < 0)
 		return;
-	mark_wait(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	removexattr(path, MARK_XATTR);
 	close(fd);
 }
 

@@ -7,7 +7,7 @@
  *
  * What moves ctime within MARK_WINDOW after the attribute was set could not be
  * told from it: so it is set only on files that rest, and operations by users
- * wait that long (mark_wait).  Any thread.
+ * wait that long (mark_wait) or take it away (mark_drop_recent).  Any thread.
  */
 #ifndef SIBFS_MARK_H
 #define SIBFS_MARK_H
@@ -48,7 +48,10 @@ void		 mark_show(int fd, struct stat *st);
 /* Before a user's operation that moves the ctime of the file behind fd: waits
  * until the kernel's clock tells it from the mark, some milliseconds at most. */
 void		 mark_wait(int fd);
-void		 mark_wait_at(int dirfd, const char *name, const struct stat *st);
+
+/* After one that moved the ctime of dirfd/name, which looked so before: where the
+ * kernel's clock may not tell it from the mark, the mark goes, to be set anew. */
+void		 mark_drop_recent(int dirfd, const char *name, const struct stat *before);
 
 /* So that a mark which was copied or moved elsewhere is not believed. */
 uint64_t	 mark_stamp(const struct stat *st);

@@ -75,14 +75,22 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 		disk_place(da, to, e->name2);
 	if (db)
 		disk_place(db, from, e->name);
+	if (da)
+		marks_dir(r, da);
+	if (db)
+		marks_dir(r, db);
 	local_seen_close(&a);
 	local_seen_close(&b);
 	local_seen_open(r, from, e->name, &a);
 	local_seen_open(r, to, e->name2, &b);
-	if (a.e && fb)
+	if (a.e && fb) {
 		reg_file_set(a.e->leader_reg, e->name, &kb.hash, &kb.stamp);
-	if (b.e && fa)
+		marks_file(r, a.e->leader_reg, e->name);
+	}
+	if (b.e && fa) {
 		reg_file_set(b.e->leader_reg, e->name2, &ka.hash, &ka.stamp);
+		marks_file(r, b.e->leader_reg, e->name2);
+	}
 	/* What was written before, and not told, is told by this. */
 	if (a.e)
 		local_write_at(r, from, e->name, 0, true, NULL);

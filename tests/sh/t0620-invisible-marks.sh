@@ -88,6 +88,37 @@ print(missed)
 END
 is "what is done right after the mark moves ctime" "$(python3 late.py $l laptop/store)" 0
 
+# A rename waits for nothing: right after the mark it takes it away.
+cat >dropped.py <<'END'
+import os, sys, time
+mount, store = sys.argv[1:3]
+def marked(path):
+    try:
+        return os.getxattr(path, "user.sibfs") != b""
+    except OSError:
+        return False
+def drops(make, name):
+    make(mount + "/" + name)
+    while not marked(store + "/" + name):
+        time.sleep(0.0005)
+    os.rename(mount + "/" + name, mount + "/" + name + "-moved")
+    return not marked(store + "/" + name + "-moved")
+def file(path):
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+# One that is too late has waited long enough.
+for make in file, os.mkdir:
+    for i in range(5):
+        name = make.__name__ + str(i)
+        if drops(make, name):
+            print(name + "-moved")
+            break
+END
+python3 dropped.py $l laptop/store >dropped
+is "a rename of what was just marked takes the mark away" "$(sed 's/[0-9].*//' dropped | paste -sd' ')" "file mkdir"
+while read -r name; do
+	within 5 "$name has it again later" "marked laptop/store/$name"
+done <dropped
+
 echo more >$l/clone/file3
 was=$(stat -c '%X %x' $l/clone/file3)
 sleep 3
