@@ -30,6 +30,11 @@
 #define PRUNE_MS 600000
 #define JOURNAL_MAX (32u << 20)
 
+/* A turn that found so many changes by users is in the midst of more: those of
+ * this time come together in the next, as each turn ends with a commit. */
+#define BURST 8
+#define GATHER_MS 20
+
 int64_t
 replica_now_ms(void)
 {
@@ -230,8 +235,10 @@ enqueue(struct replica *r, struct event *e)
 	e->next = NULL;
 	*r->last = e;
 	r->last = &e->next;
-	if (r->queued++ == 0)
+	r->questions += e->question != NULL;
+	if (e->question || (r->queued == 0 && !r->gathering))
 		wake(r);
+	r->queued++;
 }
 
 void
@@ -338,6 +345,7 @@ dequeue(struct replica *r)
 		if (!r->first)
 			r->last = &r->first;
 		r->queued--;
+		r->questions -= e->question != NULL;
 	}
 	pthread_mutex_unlock(&r->queue_lock);
 	return e;
@@ -358,6 +366,7 @@ replica_settle_events(struct replica *r)
 		if (++n % 2000 == 0)
 			replica_commit(r);
 	}
+	r->handled += n;
 }
 
 /* All that was journalled is in the index, but for files still open for writing:
@@ -433,11 +442,40 @@ work(struct replica *r)
 		state_trim(r->s, r->cache_regs);
 }
 
+/*
+ * After a turn in a burst of changes: the next ones are left to come together,
+ * and nobody wakes us for them.  Who asks does, and what other threads want.
+ */
+static void
+gather(struct replica *r)
+{
+	uint64_t count;
+
+	pthread_mutex_lock(&r->queue_lock);
+	if (r->running && r->handled >= BURST && !r->questions && !r->calls) {
+		r->gathering = true;
+		r->gather_until_ms = replica_now_ms() + GATHER_MS;
+		(void)!read(r->wake_fd, &count, sizeof(count));
+	}
+	r->handled = 0;
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
+static void
+stop_gathering(struct replica *r)
+{
+	pthread_mutex_lock(&r->queue_lock);
+	r->gathering = false;
+	pthread_mutex_unlock(&r->queue_lock);
+}
+
 static int
 timeout_ms(struct replica *r)
 {
 	int64_t now = replica_now_ms(), next = peers_next_ms(r) - now, ms = TICK_MS;
 
+	if (r->gathering)
+		return now < r->gather_until_ms ? (int)(r->gather_until_ms - now) : 0;
 	if (next < ms)
 		ms = next;
 	if (r->deferred.len && ms > DEFERRED_MS)
@@ -540,11 +578,16 @@ replica_turn(struct replica *r, int ms)
 		add_fd(p, link_fd(l), link_events(l), l);
 	if (poll(p->fds, p->len, ms) < 0 && errno != EINTR)
 		log_err("poll: %s", strerror(errno));
-	(void)!read(r->wake_fd, &count, sizeof(count));
-	work(r);
+	if (read(r->wake_fd, &count, sizeof(count)) > 0 || replica_now_ms() >= r->gather_until_ms)
+		stop_gathering(r);
+	if (!r->gathering)
+		work(r);
 	serve_ready(r, p);
-	work(r);
+	if (!r->gathering)
+		work(r);
 	tick(r);
+	if (!r->gathering)
+		gather(r);
 }
 
 static void *

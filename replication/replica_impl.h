@@ -194,6 +194,10 @@ struct replica {
 
 	struct event *first, **last;
 	size_t queued;
+	size_t questions;		/* of them */
+	bool gathering;			/* we leave them there for a moment; written by our thread alone */
+	int64_t gather_until_ms;
+	unsigned handled;		/* in this turn */
 	int journal_fd;
 	size_t journal_size;
 	bool stopping;

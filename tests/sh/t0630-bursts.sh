@@ -1,0 +1,56 @@
+#!/bin/bash
+# Many changes in a row are committed together, and not one by one; who asks for
+# something meanwhile does not wait for that.
+. "$(dirname "$0")/../lib/cluster.sh"
+needs strace
+cluster_start
+pair laptop server
+l=laptop/mnt s=server/mnt
+
+# How long it took, in milliseconds.
+cat >burst.py <<'END'
+import sys, time
+start = time.monotonic()
+for i in range(int(sys.argv[2])):
+    with open("%s/f%d" % (sys.argv[1], i), "w") as f:
+        f.write("%d\n" % i)
+print(int((time.monotonic() - start) * 1000))
+END
+mkdir $l/many
+strace -f -qq -e trace=fdatasync,fsync,syncfs -p "$(cat laptop/store/.sibfs/pid)" -o syncs &
+tracer=$!
+sleep 0.5
+ms=$(python3 burst.py $l/many 1500)
+kill $tracer
+wait $tracer 2>/dev/null
+n=$(grep -c 'sync' syncs)
+diag "$n syncs while 1500 files were written in $ms ms"
+ok "files written in a row are committed together" test "$n" -le $((ms / 20 + 30))
+synced laptop server
+is "and all arrive" "$(ls $s/many | wc -l)" 1500
+
+# What is asked ends the waiting: each question comes in the midst of a burst.
+cat >ask.py <<'END'
+import os, sys, time
+waited = []
+def write(name, n):
+    with open("%s/%s" % (sys.argv[1], name), "w") as f:
+        f.write("%d\n" % n)
+for i in range(20):
+    for j in range(12):
+        write("g%d" % j, i)
+    time.sleep(0.004)
+    for j in range(12):
+        write("h%d" % j, i)
+        start = time.monotonic()
+        try:
+            os.getxattr("%s/h%d" % (sys.argv[1], j), "user.sibfs.vv")
+        except OSError:         # closing was not heard of yet
+            pass
+        waited.append(time.monotonic() - start)
+print(int(sorted(waited)[len(waited) // 2] * 1e6))
+END
+us=$(python3 ask.py $l/many)
+diag "an answer took $us us"
+ok "who asks is answered at once" test "$us" -lt 15000
+done_testing
