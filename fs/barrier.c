@@ -46,6 +46,7 @@ barrier_run(void *arg)
 {
 	struct barrier *b = arg;
 
+	pthread_setname_np(pthread_self(), "sibfs-barrier");
 	pthread_mutex_lock(&b->lock);
 	while (!b->ending || b->queue != NULL) {
 		struct call *calls = b->queue;

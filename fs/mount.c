@@ -311,6 +311,7 @@ stopper_run(void *arg)
 	struct mounted *m = arg;
 	int signo, rc = 0;
 
+	pthread_setname_np(pthread_self(), "sibfs-stopper");
 	while (sigwait(&m->signals, &signo) != 0)
 		continue;
 	if (atomic_load(&m->ended))

@@ -160,6 +160,7 @@ notify_run(void *arg)
 	struct notify *n = arg;
 	struct note *note;
 
+	pthread_setname_np(pthread_self(), "sibfs-notifier");
 	pthread_mutex_lock(&n->lock);
 	while (!n->ending || n->queue != NULL) {
 		note = n->queue;

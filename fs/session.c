@@ -404,6 +404,7 @@ timer_run(void *arg)
 {
 	struct fs *fs = arg;
 
+	pthread_setname_np(pthread_self(), "sibfs-timer");
 	pthread_mutex_lock(&fs->lock);
 	while (!fs->sessions.ending) {
 		bool due = fs->sessions.dirty != NULL || fs->sessions.waiting != NULL || fs->sessions.mapped_len > 0;

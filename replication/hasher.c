@@ -127,6 +127,7 @@ thread_main(void *arg)
 	struct lane *h = arg;
 	struct hash_job *j;
 
+	pthread_setname_np(pthread_self(), "sibfs-hasher");
 	/* On Linux this is the thread's own priority. */
 	(void)!setpriority(PRIO_PROCESS, 0, NICE);
 	pthread_mutex_lock(&h->lock);

@@ -595,6 +595,7 @@ thread_main(void *arg)
 {
 	struct replica *r = arg;
 
+	pthread_setname_np(pthread_self(), "sibfs-replica");
 	while (!r->stopping)
 		replica_turn(r, timeout_ms(r));
 	work(r);

@@ -277,6 +277,7 @@ run(void *arg)
 {
 	struct transport *t = arg;
 
+	pthread_setname_np(pthread_self(), "sibfs-link");
 	if (t->kind == TRANSPORT_SSH)
 		run_ssh(t);
 	else
