@@ -280,6 +280,7 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	i->writer_opens++;
 	atomic_fetch_add(&i->writers, 1);
 	e->attr_timeout = OPENING;
+	atomic_store(&i->cached, false);
 	if (name != NULL)
 		session_name_new(fs, name, true);
 	passed = backing_open(fs, i);

@@ -386,7 +386,8 @@ sessions_tell_due(struct fs *fs, int64_t now)
 	replica_view_unlock(fs->replica);
 }
 
-static void
+/* Returns whether it was woken before. */
+static bool
 pause_ms(struct fs *fs, int ms)
 {
 	struct timespec t;
@@ -395,7 +396,7 @@ pause_ms(struct fs *fs, int ms)
 	t.tv_nsec += (long)ms * 1000000;
 	t.tv_sec += t.tv_nsec / 1000000000;
 	t.tv_nsec %= 1000000000;
-	pthread_cond_clockwait(&fs->sessions.changed, &fs->lock, CLOCK_MONOTONIC, &t);
+	return pthread_cond_clockwait(&fs->sessions.changed, &fs->lock, CLOCK_MONOTONIC, &t) == 0;
 }
 
 /* Takes turns with fs.lock, as the view lock comes before it. */
@@ -415,7 +416,11 @@ timer_run(void *arg)
 			continue;
 		}
 		fs->sessions.idle = !due;
-		pause_ms(fs, due ? TICK_MS : SESSION_WATCH_MS);
+		/* What wakes us is due in a while, and mostly comes in crowds. */
+		if (due || (pause_ms(fs, SESSION_WATCH_MS) && !fs->sessions.ending)) {
+			fs->sessions.idle = false;
+			pause_ms(fs, TICK_MS);
+		}
 		pthread_mutex_unlock(&fs->lock);
 		sessions_tell_due(fs, session_now_ms());
 		pthread_mutex_lock(&fs->lock);
