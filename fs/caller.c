@@ -48,11 +48,16 @@ caller_end(void)
 void
 caller_fsetid(bool have)
 {
+	/* Nobody else changes what this thread has. */
+	static _Thread_local struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	static _Thread_local bool known;
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 	const unsigned bit = CAP_TO_MASK(CAP_FSETID);
 
-	if (syscall(SYS_capget, &header, data) < 0 || (data[0].permitted & bit) == 0)
+	if (!known && syscall(SYS_capget, &header, data) < 0)
+		return;
+	known = true;
+	if ((data[0].permitted & bit) == 0)
 		return;
 	data[0].effective = have ? data[0].effective | bit : data[0].effective & ~bit;
 	syscall(SYS_capset, &header, data);
