@@ -440,7 +440,7 @@ mount_run(struct replica *r, const struct mount_options *o, char *why, size_t wh
 	m->fs.replica = r;
 	m->fs.uid = geteuid();
 	m->fs.gid = getegid();
-	pthread_mutex_init(&m->fs.lock, NULL);
+	m->fs.lock = (pthread_mutex_t)PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 	sigemptyset(&m->signals);
 	sigaddset(&m->signals, SIGTERM);
 	sigaddset(&m->signals, SIGINT);

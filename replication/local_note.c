@@ -142,7 +142,7 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 			break;
 	}
 	/* One file by itself; where many were told at once, all of them together. */
-	if (rc == 0 && (r->walking || r->queued > SYNC_EACH || fdatasync(fd) < 0))
+	if (rc == 0 && (r->walking || r->unsynced || r->taken_len > SYNC_EACH || fdatasync(fd) < 0))
 		r->unsynced = true;
 	close(fd);
 	return rc;

@@ -9,15 +9,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
+#include <xxhash.h>
 
 #include "replication/control.h"
 #include "replication/replica_fork.h"
@@ -28,6 +31,7 @@
 #define RETRY_WANTS_MS 3000
 #define NETWORK_MS 1000
 #define PRUNE_MS 600000
+#define NICE 3
 #define JOURNAL_MAX (32u << 20)
 
 /* A turn that found so many changes by users is in the midst of more: those of
@@ -213,10 +217,12 @@ wake(struct replica *r)
 	(void)!write(r->wake_fd, &one, sizeof(one));
 }
 
-/* Under queue_lock.  Plain appends: they survive a killed daemon. */
+/* Under queue_lock.  Plain appends: they survive a killed daemon.  One line for a
+ * name is enough. */
 static void
 journal_add(struct replica *r, ino_t dir, const char *name)
 {
+	uint64_t hash, *known;
 	char line[300];
 	int n;
 
@@ -225,8 +231,14 @@ journal_add(struct replica *r, ino_t dir, const char *name)
 	n = snprintf(line, sizeof(line), "%llx %s", (unsigned long long)dir, name);
 	if (n < 0 || (size_t)n >= sizeof(line))
 		return;
-	if (write(r->journal_fd, line, (size_t)n + 1) == n + 1)
-		r->journal_size += (size_t)n + 1;
+	hash = XXH3_64bits(line, (size_t)n);
+	known = &r->journalled[hash % JOURNAL_RECENT];
+	if (*known == hash)
+		return;
+	if (write(r->journal_fd, line, (size_t)n + 1) != n + 1)
+		return;
+	r->journal_size += (size_t)n + 1;
+	*known = hash;
 }
 
 static void
@@ -338,16 +350,20 @@ dequeue(struct replica *r)
 {
 	struct event *e;
 
-	pthread_mutex_lock(&r->queue_lock);
-	e = r->first;
-	if (e) {
-		r->first = e->next;
-		if (!r->first)
-			r->last = &r->first;
-		r->queued--;
-		r->questions -= e->question != NULL;
+	if (!r->taken) {
+		pthread_mutex_lock(&r->queue_lock);
+		r->taken = r->first;
+		r->taken_len = r->queued;
+		r->first = NULL;
+		r->last = &r->first;
+		r->queued = r->questions = 0;
+		pthread_mutex_unlock(&r->queue_lock);
 	}
-	pthread_mutex_unlock(&r->queue_lock);
+	e = r->taken;
+	if (e) {
+		r->taken = e->next;
+		r->taken_len--;
+	}
 	return e;
 }
 
@@ -377,10 +393,11 @@ trim_journal(struct replica *r)
 	if (r->journal_size < JOURNAL_MAX)
 		return;
 	pthread_mutex_lock(&r->queue_lock);
-	if (!r->first && r->journal_size >= JOURNAL_MAX) {
+	if (!r->first && !r->taken && r->journal_size >= JOURNAL_MAX) {
 		if (ftruncate(r->journal_fd, 0) == 0 &&
 		    write(r->journal_fd, JOURNAL_CUT, sizeof(JOURNAL_CUT)) == sizeof(JOURNAL_CUT))
 			r->journal_size = sizeof(JOURNAL_CUT);
+		memset(r->journalled, 0, sizeof(r->journalled));
 	}
 	pthread_mutex_unlock(&r->queue_lock);
 }
@@ -590,12 +607,24 @@ replica_turn(struct replica *r, int ms)
 		gather(r);
 }
 
+/* Who uses the mount comes first where processors are few: it is not interrupted
+ * for us, nor for the links, which inherit this. */
+static void
+stand_back(void)
+{
+	const struct sched_param none = { 0 };
+
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+	(void)!setpriority(PRIO_PROCESS, 0, NICE);	/* on Linux the thread's own */
+}
+
 static void *
 thread_main(void *arg)
 {
 	struct replica *r = arg;
 
 	pthread_setname_np(pthread_self(), "sibfs-replica");
+	stand_back();
 	while (!r->stopping)
 		replica_turn(r, timeout_ms(r));
 	work(r);

@@ -102,6 +102,8 @@ struct progress {
 	uint64_t epoch, seq;
 };
 
+enum { JOURNAL_RECENT = 512 };
+
 /* What a turn of the loop waits for, and whose each descriptor is. */
 struct polled {
 	struct pollfd *fds;
@@ -195,11 +197,14 @@ struct replica {
 	struct event *first, **last;
 	size_t queued;
 	size_t questions;		/* of them */
+	struct event *taken;		/* from there, in order: by our thread alone */
+	size_t taken_len;
 	bool gathering;			/* we leave them there for a moment; written by our thread alone */
 	int64_t gather_until_ms;
 	unsigned handled;		/* in this turn */
 	int journal_fd;
 	size_t journal_size;
+	uint64_t journalled[JOURNAL_RECENT];	/* hashes of lines that stand there */
 	bool stopping;
 	struct call *calls;		/* from other threads, to be run on ours */
 

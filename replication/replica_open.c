@@ -149,7 +149,7 @@ open_new_replica(void)
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&r->view_lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
-	pthread_mutex_init(&r->queue_lock, NULL);
+	r->queue_lock = (pthread_mutex_t)PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 	return r;
 }
 
@@ -543,6 +543,7 @@ replica_open(const char *path, struct replica **out, char *why, size_t size)
 		goto err;
 	}
 	(void)!ftruncate(r->journal_fd, 0);
+	memset(r->journalled, 0, sizeof(r->journalled));
 	r->opened = true;
 	*out = r;
 	return 0;

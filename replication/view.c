@@ -341,7 +341,7 @@ lock_view(struct replica *r)
 		pthread_rwlock_wrlock(&r->view_lock);
 		pthread_mutex_lock(&r->queue_lock);
 		/* Users who never pause wait for once. */
-		r->view_held = !r->first || tries >= HOLD_TRIES;
+		r->view_held = (!r->first && !r->taken) || tries >= HOLD_TRIES;
 		pthread_mutex_unlock(&r->queue_lock);
 		if (!r->view_held)
 			pthread_rwlock_unlock(&r->view_lock);
