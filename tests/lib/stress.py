@@ -6,7 +6,8 @@
         other replica, meet all the time.  Only errors that such meetings
         explain are expected; any other is printed, and the exit status is 1.
     stress.py tree DIR
-        Type, mode, content or target of all below DIR, a line each, sorted.
+        Type, mode, extended attributes, content or target of all below DIR, a line
+        each, sorted.
 
 The names of siblings are edited, removed and moved away, never made: a name
 with two marks of a conflict in it can then only be the system's own doing.
@@ -25,6 +26,7 @@ DIRS = ["d1", "d2", "d3", "x"]		# x is a name of files, too
 FILES = ["a", "b", "c", "x", "y", "n.txt", "back~", ".n.swp"]
 EXPECTED = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR,
             errno.EINVAL,		# a directory into itself
+            errno.ENODATA,		# an attribute that nobody set
             errno.ELOOP, errno.EPERM,	# a symbolic link; a hard link to a directory
             errno.ESTALE}		# a directory was moved by the peer: the kernel tries twice
 DEPTH = 4
@@ -42,7 +44,7 @@ class Actor:
             (self.create, 10), (self.append, 8), (self.overwrite, 8), (self.truncate, 3),
             (self.save, 8), (self.rename, 8), (self.rename_dir, 5), (self.unlink, 8),
             (self.rmdir, 4), (self.mkdir, 6), (self.symlink, 2), (self.chmod, 4),
-            (self.link, 2), (self.hold, 3), (self.write_held, 6), (self.drop, 3),
+            (self.xattr, 4), (self.link, 2), (self.hold, 3), (self.write_held, 6), (self.drop, 3),
             (self.touch_sibling, 4), (self.exchange_by_hand, 1), (self.list, 4), (self.read, 4),
         ]
 
@@ -135,6 +137,16 @@ class Actor:
             os.chmod(path, self.random.choice([0o644, 0o600, 0o755, 0o700]) if os.path.isfile(path)
                      else self.random.choice([0o755, 0o700]))
 
+    def xattr(self):
+        path = self.there() if self.random.random() < 0.7 else self.dir()
+        if path == self.top or os.path.islink(path):
+            return
+        name = self.random.choice(["user.color", "user.shape"])
+        if self.random.random() < 0.3:
+            os.removexattr(path, name, follow_symlinks=False)
+        else:
+            os.setxattr(path, name, self.text()[:200], follow_symlinks=False)
+
     def link(self):
         os.link(self.there(), self.file(), follow_symlinks=False)
 
@@ -214,15 +226,22 @@ def run(top, seed, seconds, processes):
     return any(r[1] for r in results)
 
 
+def xattrs(path):
+    """As a word: what users set."""
+    values = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(
+        os.listxattr(path, follow_symlinks=False)) if not name.startswith("user.sibfs")]
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:8] if values else "-"
+
+
 def describe(path):
     st = os.lstat(path)
     mode = "%o" % stat.S_IMODE(st.st_mode)
     if stat.S_ISLNK(st.st_mode):
         return "l - " + os.readlink(path)
     if stat.S_ISDIR(st.st_mode):
-        return "d " + mode
+        return "d %s %s" % (mode, xattrs(path))
     with open(path, "rb") as f:
-        return "f %s %s" % (mode, hashlib.sha256(f.read()).hexdigest()[:16])
+        return "f %s %s %s" % (mode, xattrs(path), hashlib.sha256(f.read()).hexdigest()[:16])
 
 
 def tree(top):
