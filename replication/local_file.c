@@ -294,6 +294,9 @@ local_rename_file(struct replica *r, const struct event *e, struct disk_dir *fro
 		local_note_file(r, reg, e->name2, &h, &st);
 		if (changed && known)
 			local_links_written(r, reg, e->name2, &before, &file, &st);
+		/* They were told under the old name, where they were not found. */
+		if (!changed)
+			local_file_attrs(r, to, e->name2, NULL);
 	} else {
 		log_warn("%s: renamed to %s, but: %s", e->name, e->name2, strerror(-rc));
 	}

@@ -43,6 +43,15 @@ exchange_unknown(struct replica *r, const struct event *e, struct disk_dir *from
 		local_write_at(r, from, e->name, 0, true, NULL);
 }
 
+/* What was written before, and not told, is told by this; and attributes, that were
+ * told under the other name, where they were not found. */
+static void
+look_after_exchange(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	local_write_at(r, dd, name, 0, true, NULL);
+	local_file_attrs(r, dd, name, NULL);
+}
+
 static void
 exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct disk_dir *to)
 {
@@ -91,11 +100,10 @@ exchange(struct replica *r, const struct event *e, struct disk_dir *from, struct
 		reg_file_set(b.e->leader_reg, e->name2, &ka.hash, &ka.stamp);
 		marks_file(r, b.e->leader_reg, e->name2);
 	}
-	/* What was written before, and not told, is told by this. */
 	if (a.e)
-		local_write_at(r, from, e->name, 0, true, NULL);
+		look_after_exchange(r, from, e->name);
 	if (b.e)
-		local_write_at(r, to, e->name2, 0, true, NULL);
+		look_after_exchange(r, to, e->name2);
 out:
 	local_seen_close(&a);
 	local_seen_close(&b);

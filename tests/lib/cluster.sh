@@ -298,9 +298,9 @@ names() {
 	(cd "$1" && find . -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | paste -sd' ')
 }
 
-# tree DIRECTORY: type, mode, name and content of everything in it.
+# tree DIRECTORY: type, mode, name, content and its time, of everything in it.
 tree() {
-	(cd "$1" && find . -mindepth 1 \( -type f -printf 'f %m %P ' -exec sha256sum '{}' ';' \) \
+	(cd "$1" && find . -mindepth 1 \( -type f -printf 'f %m %P %T@ ' -exec sha256sum '{}' ';' \) \
 		-o -printf '%y %m %P %l\n') | sort -k3
 }
 
