@@ -154,13 +154,10 @@ open_link(int dirfd, const char *name, uint64_t *size)
 }
 
 static int
-try_register(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+try_register(struct finder *q, struct reg *reg)
 {
-	struct finder *q = arg;
-	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
 	int dirfd;
 
-	(void)seq;
 	if (!reg || !disk_of(reg->dir) || (dirfd = disk_fd(&q->r->disk, disk_of(reg->dir))) < 0)
 		return 0;
 	for (uint32_t i = 0; i < reg->files_len; i++) {
@@ -190,6 +187,15 @@ try_register(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
+static int
+try_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct finder *q = arg;
+
+	(void)seq;
+	return try_register(q, state_reg_in(q->r->s, dir_num, name));
+}
+
 int
 content_open(struct replica *r, const struct hash *h, uint64_t *size)
 {
@@ -206,9 +212,9 @@ content_open(struct replica *r, const struct hash *h, uint64_t *size)
 		}
 	}
 	/* There may be thousands, and mostly each will do. */
-	index_regs_with_content(r->x, h, PLACES_FIRST, try_register, &q);
+	index_regs_with_content(r->x, h, PLACES_FIRST, try_row, &q);
 	if (q.fd < 0)
-		index_regs_with_content(r->x, h, SIZE_MAX, try_register, &q);
+		index_regs_with_content(r->x, h, SIZE_MAX, try_row, &q);
 	if (q.fd < 0)
 		return -ENOENT;
 	*size = q.size;
@@ -247,25 +253,17 @@ copy_range(int from, int to, uint64_t size)
 	return 0;
 }
 
-/* Equal content from elsewhere in the store; at most `max` bytes. */
+/* A copy in staging/ of what `from` holds. */
 static bool
-stage_from_here(struct replica *r, const struct hash *h, uint64_t max)
+stage_copy(struct replica *r, const struct hash *h, int from, uint64_t size)
 {
 	char name[LISTS_NAME_MAX], part[CONTENT_NAME_MAX];
-	uint64_t size;
-	int from = content_open(r, h, &size), to, rc;
+	int to, rc;
 
-	if (from >= 0 && size > max) {
-		close(from);
-		return false;
-	}
-	if (from < 0)
-		return false;
 	lists_name(h, name);
 	snprintf(part, sizeof(part), "%s.copy", name);
 	to = openat(r->staging_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	rc = to < 0 ? -errno : copy_range(from, to, size);
-	close(from);
 	if (to >= 0)
 		close(to);
 	if (rc == 0 && renameat(r->staging_fd, part, r->staging_fd, name) < 0)
@@ -276,6 +274,34 @@ stage_from_here(struct replica *r, const struct hash *h, uint64_t max)
 	}
 	content_staged_add(r, h);
 	return true;
+}
+
+/* Equal content from elsewhere in the store; at most `max` bytes. */
+static bool
+stage_from_here(struct replica *r, const struct hash *h, uint64_t max)
+{
+	uint64_t size;
+	int from = content_open(r, h, &size);
+	bool staged = from >= 0 && size <= max && stage_copy(r, h, from, size);
+
+	if (from >= 0)
+		close(from);
+	return staged;
+}
+
+/* The same from what was put in its place since the last commit. */
+static bool
+stage_from_dirty(struct replica *r, const struct hash *h)
+{
+	struct finder q = { r, h, -1, 0 };
+	bool staged;
+
+	for (size_t i = 0; i < r->s->dirty_regs.len && q.fd < 0; i++)
+		try_register(&q, r->s->dirty_regs.r[i]);
+	staged = q.fd >= 0 && stage_copy(r, h, q.fd, q.size);
+	if (q.fd >= 0)
+		close(q.fd);
+	return staged;
 }
 
 void
@@ -380,7 +406,7 @@ content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name
 	ssize_t n;
 	int fd;
 
-	if (!s && !stage_from_here(r, h, UINT64_MAX))
+	if (!s && !stage_from_here(r, h, UINT64_MAX) && !stage_from_dirty(r, h))
 		return -ENOENT;
 	lists_name(h, hex);
 	snprintf(name, size, "p-%" PRIx64, ++r->next_temp);

@@ -191,11 +191,6 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		from = v->r->staging_fd;
 		rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
 		if (rc == -ENOENT) {
-			/* Another name took it a moment ago: the index finds it there. */
-			replica_commit(v->r);
-			rc = content_source(v->r, &e->hash, e->kind, temp, sizeof(temp));
-		}
-		if (rc == -ENOENT) {
 			log_info("content of %s went elsewhere meanwhile: fetched again", e->name);
 			if (leader_of(e))
 				content_fetch(v->r, e->leader_reg, leader_of(e));

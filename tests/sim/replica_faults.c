@@ -311,7 +311,7 @@ __wrap_truncate(const char *path, off_t size)
 		return -1;
 	rc = __wrap_ftruncate(fd, size);
 	if (rc == 0 && is_user())
-		ledger_acked(fd);
+		ledger_acked(sim.at, fd);
 	close(fd);
 	return rc;
 }

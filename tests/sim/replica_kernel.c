@@ -405,14 +405,21 @@ find(struct kernel *k, const char *path, bool ask, struct spot *s)
 
 /* ---- operations ---- */
 
+static struct host *
+host_of(const struct kernel *k)
+{
+	for (unsigned i = 0; i < sim.len; i++)
+		if (sim.hosts[i].kernel == k)
+			return &sim.hosts[i];
+	return sim.at;
+}
+
 static void
 enter_user(struct kernel *k, struct host **was_at, enum doing *was)
 {
 	*was_at = sim.at;
 	*was = sim.doing;
-	for (unsigned i = 0; i < sim.len; i++)
-		if (sim.hosts[i].kernel == k)
-			sim.at = &sim.hosts[i];
+	sim.at = host_of(k);
 	sim.doing = DOING_USER;
 }
 
@@ -509,7 +516,7 @@ kernel_close(struct kernel *k, int handle)
 	struct later *l;
 
 	if (f->wrote)
-		ledger_acked(((struct handle *)(uintptr_t)f->fi.fh)->fd);
+		ledger_acked(host_of(k), ((struct handle *)(uintptr_t)f->fi.fh)->fd);
 	l = add_later(&k->requests, RELEASE);
 	l->node = f->node;
 	l->fi = f->fi;

@@ -76,14 +76,33 @@ entry_of_any(int fd)
 	return e;
 }
 
+/* How many names of the inode are in a directory of .sibfs, the trash say. */
+static nlink_t
+names_in(const char *store, const char *meta, ino_t ino)
+{
+	char path[200];
+	nlink_t n = 0;
+	struct dirent *de;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/.sibfs/%s", store, meta);
+	dir = opendir(path);
+	while (dir && (de = readdir(dir)))
+		n += de->d_ino == ino;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
 void
-ledger_acked(int fd)
+ledger_acked(const struct host *h, int fd)
 {
 	struct entry *e = entry_of_any(fd);
 	struct stat st;
 
 	/* What lost its last name at a user's hands is gone with it. */
-	if (e && fstat(fd, &st) == 0 && st.st_nlink)
+	if (e && fstat(fd, &st) == 0 && st.st_nlink > names_in(h->store, "trash", st.st_ino) +
+	    names_in(h->store, "moving", st.st_ino) + names_in(h->store, "staging", st.st_ino))
 		e->acked = true;
 }
 

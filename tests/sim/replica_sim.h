@@ -119,9 +119,9 @@ void		 net_host_down(struct host *h);
 
 /* ---- replica_ledger.c: what must not be lost ---- */
 
-/* What stands in fd is acknowledged; or a user replaced or removed it, having
+/* What stands in fd, a file of h, is acknowledged; or a user replaced or removed it, having
  * it on show. */
-void		 ledger_acked(int fd);
+void		 ledger_acked(const struct host *h, int fd);
 void		 ledger_replaced(int fd);
 void		 ledger_replaced_at(int dirfd, const char *name);
 /* A user renames dirfd/name; something new comes to stand under a name. */
