@@ -20,9 +20,10 @@ was_set(const char *key, unsigned set)
 	    (set & REPLICA_ATTR_OWNER && (strcmp(key, "owner") == 0 || strcmp(key, "group") == 0));
 }
 
-/* The cells of now that say something else than before, or were set. */
+/* The cells of now that say something else than before, or were set.  partly: what
+ * is not among them cannot be had there, and was not removed. */
 static struct attrs
-changed_attrs(const struct attrs *now, const struct attrs *before, unsigned set)
+changed_attrs(const struct attrs *now, const struct attrs *before, unsigned set, bool partly)
 {
 	struct attrs out = { 0 };
 
@@ -30,7 +31,7 @@ changed_attrs(const struct attrs *now, const struct attrs *before, unsigned set)
 		if (was_set(now->c[i].key, set) ||
 		    !cell_same_value(&now->c[i], attrs_find(before, now->c[i].key)))
 			attrs_set(&out, now->c[i].key, now->c[i].value, now->c[i].len, now->c[i].at);
-	for (uint32_t i = 0; i < before->len; i++)
+	for (uint32_t i = 0; i < before->len && !partly; i++)
 		if (before->c[i].value && !attrs_find(now, before->c[i].key))
 			attrs_set(&out, before->c[i].key, NULL, 0, before->c[i].at);
 	return out;
@@ -53,7 +54,7 @@ local_dir_attrs(struct replica *r, struct disk_dir *dd, unsigned which)
 	if (dd->up)
 		attrs_set_mode(&before, display_folder_mode(&f), (struct stamp){ 0, 0 });
 	disk_attrs_read(r, fd, ".", &st, &before, &now);
-	set = changed_attrs(&now, &before, which);
+	set = changed_attrs(&now, &before, which, false);
 	if (set.len)
 		local_set_dir_attrs(r->s, &f, &set);
 	attrs_fini(&set);
@@ -92,8 +93,12 @@ local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, const
 		follow_time(known, e);
 		state_reg_noted(r->s, owner);
 	}
+	/* Another kind took its place, and has attributes of its own. */
+	if (S_ISLNK(st.st_mode) != (q.e->kind == KIND_SYMLINK))
+		goto out;
 	disk_attrs_read(r, fd, name, &st, &q.e->attrs, &now);
-	set = changed_attrs(&now, &q.e->attrs, e ? e->attrs : 0);
+	/* A symbolic link has no mode; its name may have one, of a file before it. */
+	set = changed_attrs(&now, &q.e->attrs, e ? e->attrs : 0, S_ISLNK(st.st_mode));
 	if (set.len)
 		local_set_attrs(r->s, dd->ids[0], name, &set);
 	attrs_fini(&set);

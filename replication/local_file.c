@@ -113,6 +113,8 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		return;
 	local_seen_open(r, dd, name, &q);
 	known = local_seen_file(&q, name, &owner);
+	if (!known)
+		known = local_seen_alias(r, dd, name, &q, &owner);
 	if (known)
 		before = known->hash;
 	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
@@ -154,7 +156,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		goto out;
 	}
-	rc = local_write(r->s, dd->ids[0], name, &file, &reg);
+	rc = local_write(r->s, dd->ids[0], q.e ? q.e->name : name, &file, &reg);
 	if (rc < 0) {
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
 	} else {

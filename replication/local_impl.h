@@ -23,6 +23,10 @@ void		 local_seen_open(struct replica *r, struct disk_dir *dd, const char *name,
 void		 local_seen_close(struct seen *q);
 /* The note of the file of that name, and the register that has it. */
 struct reg_file *local_seen_file(const struct seen *q, const char *name, struct reg **owner);
+/* Nothing shows under dd/name, as its content became equal to what shows under another
+ * name, and the file is still to go: q is of that name from now on.  NULL: no. */
+struct reg_file *local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q,
+		    struct reg **owner);
 void		 local_forget_file(struct replica *r, const struct seen *q, const char *name);
 /* dirfd/name holds that content from now on. */
 void		 local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h,
@@ -46,6 +50,9 @@ void		 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, i
 void		 local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from,
 		    struct disk_dir *to);
 void		 local_remove_dir(struct replica *r, struct disk_dir *up, const char *name);
+
+/* A directory stands where a file is noted: that went first. */
+void		 local_file_made_way(struct replica *r, struct disk_dir *dd, const char *name);
 
 /* All files that are noted in dd are gone, as if users had removed them.  The
  * index is up to date. */

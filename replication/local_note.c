@@ -68,6 +68,52 @@ local_seen_file(const struct seen *q, const char *name, struct reg **owner)
 	return NULL;
 }
 
+struct alias {
+	struct replica *r;
+	const struct seen *q;
+	const char *name;
+	struct reg *owner;
+};
+
+static void
+look_in_base(void *arg, const char *base)
+{
+	struct alias *a = arg;
+
+	for (size_t i = 0; i < a->q->f.len && !a->owner; i++) {
+		struct reg *reg = state_reg(a->r->s, a->q->f.ids[i], base, false);
+
+		if (reg && reg_file_find(reg, a->name))
+			a->owner = reg;
+	}
+}
+
+struct reg_file *
+local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q, struct reg **owner)
+{
+	struct alias a = { r, q, name, NULL };
+	struct reg_file *f;
+	struct seen main;
+
+	if (q->e || q->g.dirs.len)
+		return NULL;
+	display_bases(r->s, &q->f, name, look_in_base, &a);
+	f = a.owner ? reg_file_find(a.owner, name) : NULL;
+	if (!f)
+		return NULL;
+	local_seen_open(r, dd, reg_name(a.owner), &main);
+	for (size_t i = 0; i < main.g.len; i++)
+		if (hash_compare(&main.g.files[i].hash, &f->hash) == 0) {
+			local_seen_close(q);
+			*q = main;
+			q->e = &q->g.files[i];
+			*owner = a.owner;
+			return f;
+		}
+	local_seen_close(&main);
+	return NULL;
+}
+
 void
 local_forget_file(struct replica *r, const struct seen *q, const char *name)
 {

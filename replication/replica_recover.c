@@ -316,23 +316,41 @@ each_entry(struct recovery *q, enum entry which)
 	}
 }
 
-/* False: there is more amiss than users did since the last commit. */
+/* Is nothing amiss but what users did since the last commit? */
 static bool
+journal_suffices(const struct recovery *q)
+{
+	return q->r->same_boot && !q->r->restored && !q->moving_len && !q->parted && !q->r->s->touched_dirs.len &&
+	    !(q->len && strcmp(q->text, JOURNAL_CUT) == 0);
+}
+
+static void
 follow_journal(struct recovery *q)
 {
-	if (!q->r->same_boot || q->moving_len || q->parted || q->r->s->touched_dirs.len ||
-	    (q->len && strcmp(q->text, JOURNAL_CUT) == 0))
-		return false;
-	/* What was moved is found at its new place before it is missed at the
-	 * old; directories first, as files may stand where they did. */
+	/* Directories first, as files may stand where they did; what was moved is
+	 * found at its new place before it is missed at the old. */
 	each_entry(q, ENTRY_DIR);
 	each_entry(q, ENTRY_OTHER);
 	each_entry(q, ENTRY_GONE);
-	if (!recover_drop_missing(q, false))
-		return false;
 	index_regs_pending(q->r->x, check_row, q);
 	index_regs_in_conflict(q->r->x, check_row, q);
-	return true;
+}
+
+static bool
+was_touched(void *arg, ino_t dir, const char *name)
+{
+	return recover_in_journal(arg, dir, name);
+}
+
+static void
+look_at_all(struct recovery *q)
+{
+	log_info("looking at the whole tree");
+	if (q->moving_len)
+		index_regs_since(q->r->x, 0, SIZE_MAX, restore_row, q);
+	/* What the journal says may be of another time than the index. */
+	local_reconcile_touched(q->r, q->r->disk.root, q->r->restored ? NULL : was_touched, q);
+	index_regs_since(q->r->x, 0, SIZE_MAX, check_row, q);
 }
 
 /* What users set there is in the journal, too, and moves nothing that is noted. */
@@ -346,12 +364,6 @@ compare_attrs(struct recovery *q)
 		if (dd && *name)
 			local_attrs_at(q->r, dd, name);
 	}
-}
-
-static bool
-was_touched(void *arg, ino_t dir, const char *name)
-{
-	return recover_in_journal(arg, dir, name);
 }
 
 static void
@@ -385,6 +397,7 @@ replica_recover(struct replica *r)
 {
 	struct recovery q = { .r = r };
 	struct timespec now;
+	bool journal;
 
 	if (!r->restored)
 		log_info("the last stop was not clean: looking at what changed since");
@@ -393,16 +406,12 @@ replica_recover(struct replica *r)
 	read_journal(&q);
 	disk_each_entry(r->moving_fd, add_moving, &q);
 	recover_part_dirs(&q);
-	if (r->restored || !follow_journal(&q)) {
-		log_info("looking at the whole tree");
-		check_dirs(&q);
-		if (q.moving_len)
-			index_regs_since(r->x, 0, SIZE_MAX, restore_row, &q);
-		/* What the journal says may be of another time than the index. */
-		local_reconcile_touched(r, r->disk.root, r->restored ? NULL : was_touched, &q);
-		index_regs_since(r->x, 0, SIZE_MAX, check_row, &q);
-		recover_drop_missing(&q, true);
-	}
+	check_dirs(&q);
+	journal = journal_suffices(&q);
+	if (recover_settle_dirs(&q) && journal)
+		follow_journal(&q);
+	else
+		look_at_all(&q);
 	if (!r->restored)
 		compare_attrs(&q);
 	for (struct journal_line *l = q.lines, *next; l; l = next) {

@@ -4,11 +4,13 @@
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "replication/replica_recover_impl.h"
 
@@ -235,29 +237,205 @@ deepest_first(const void *a, const void *b)
 	return (x < y) - (x > y);
 }
 
-bool
-recover_drop_missing(struct recovery *q, bool all)
+/* ---- where they stand by now ---- */
+
+/* A directory on disk. */
+struct found {
+	UT_hash_handle hh;
+	uint64_t ino, up;
+	char *name;
+	enum { FOUND, PLACING, PLACED } stage;
+};
+
+struct settling {
+	struct recovery *q;
+	struct found *found;
+	bool by_users;		/* all that differs is their doing */
+};
+
+static struct found *
+find_found(const struct settling *t, uint64_t ino)
+{
+	struct found *f;
+
+	HASH_FIND(hh, t->found, &ino, sizeof(ino), f);
+	return f;
+}
+
+static void
+add_found(struct settling *t, int dirfd, uint64_t up)
+{
+	struct dirent *de;
+	struct stat st;
+	DIR *dir = fdopendir(dirfd);
+
+	if (!dir) {
+		close(dirfd);
+		return;
+	}
+	while ((de = readdir(dir))) {
+		struct found *f;
+		int fd;
+
+		if ((de->d_type != DT_DIR && de->d_type != DT_UNKNOWN) || strcmp(de->d_name, ".") == 0 ||
+		    strcmp(de->d_name, "..") == 0 || (up == t->q->r->disk.root->ino && strcmp(de->d_name, ".sibfs") == 0))
+			continue;
+		fd = openat(dirfd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != t->q->r->dev || find_found(t, st.st_ino)) {
+			if (fd >= 0)
+				close(fd);
+			continue;
+		}
+		f = mem_alloc(sizeof(*f));
+		*f = (struct found){ .ino = st.st_ino, .up = up, .name = mem_str(de->d_name) };
+		HASH_ADD(hh, t->found, ino, sizeof(f->ino), f);
+		add_found(t, fd, f->ino);
+	}
+	closedir(dir);
+}
+
+static void
+free_found(struct settling *t)
+{
+	struct found *f, *tmp;
+
+	HASH_ITER(hh, t->found, f, tmp) {
+		HASH_DEL(t->found, f);
+		free(f->name);
+		free(f);
+	}
+}
+
+static bool
+is_below(const struct disk_dir *dd, const struct disk_dir *top)
+{
+	for (; dd; dd = dd->up)
+		if (dd == top)
+			return true;
+	return false;
+}
+
+static void	 place(struct settling *t, struct found *f);
+
+/* Those that are nowhere, below `top` (NULL: all), once all that were in them stand
+ * where they went; those below first, as they were removed. */
+static void
+drop_missing(struct settling *t, const struct disk_dir *top)
 {
 	struct disk_dir *dd, *tmp;
 	struct lost *lost = NULL;
-	bool can = true;
-	size_t n = 0;
+	uint64_t *moved = NULL;
+	size_t n = 0, moved_len = 0;
 
-	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
-		if (!recover_stands(q->r, dd)) {
-			lost = mem_resize(lost, n + 1, sizeof(*lost));
-			lost[n] = (struct lost){ .ino = dd->ino };
-			for (const struct disk_dir *up = dd; up; up = up->up)
-				lost[n].depth++;
-			n++;
-			can &= all || removed_by_user(q, dd);
+	HASH_ITER(hh, t->q->r->disk.dirs, dd, tmp) {
+		if ((top && !is_below(dd, top)) || recover_stands(t->q->r, dd))
+			continue;
+		if (find_found(t, dd->ino)) {
+			moved = mem_resize(moved, moved_len + 1, sizeof(*moved));
+			moved[moved_len++] = dd->ino;
+			continue;
 		}
-	/* Those below first, as they were removed. */
+		lost = mem_resize(lost, n + 1, sizeof(*lost));
+		lost[n] = (struct lost){ .ino = dd->ino };
+		for (const struct disk_dir *up = dd; up; up = up->up)
+			lost[n].depth++;
+		n++;
+	}
+	for (size_t i = 0; i < moved_len; i++)
+		place(t, find_found(t, moved[i]));
 	if (n)
 		qsort(lost, n, sizeof(*lost), deepest_first);
-	for (size_t i = 0; can && i < n; i++)
-		if ((dd = disk_find(&q->r->disk, lost[i].ino)))
-			drop_missing_dir(q, dd);
+	for (size_t i = 0; i < n; i++)
+		if ((dd = disk_find(&t->q->r->disk, lost[i].ino))) {
+			t->by_users &= removed_by_user(t->q, dd);
+			drop_missing_dir(t->q, dd);
+		}
+	free(moved);
 	free(lost);
-	return can;
+}
+
+static bool
+is_at(const struct disk_dir *dd, const struct disk_dir *up, const char *name)
+{
+	return dd->up == up && strcmp(dd->name, name) == 0;
+}
+
+/* What is noted where dd was moved to goes first: to where it is by now, or to dd's
+ * place if that is where dd waits for it.  True: so both are placed. */
+static bool
+make_way(struct settling *t, struct disk_dir *dd, struct disk_dir *up, const char *name)
+{
+	struct disk_dir *old = disk_at(&t->q->r->disk, up, name);
+	struct found *f = old ? find_found(t, old->ino) : NULL;
+
+	if (!old || old == dd)
+		return false;
+	if (!f) {
+		drop_missing(t, old);
+		return false;
+	}
+	place(t, f);
+	return disk_at(&t->q->r->disk, up, name) == old;
+}
+
+/* A move by users becomes an event; the place of another is noted, and the view looks
+ * at it.  Those above are placed first. */
+static void
+place(struct settling *t, struct found *f)
+{
+	struct replica *r = t->q->r;
+	struct disk_dir *dd = disk_find(&r->disk, f->ino), *up;
+	struct found *above = find_found(t, f->up);
+	struct event e = { .ino = f->ino, .is_dir = true, .time_ns = (int64_t)r->s->now };
+
+	if (f->stage != FOUND || !dd || dd->lifted)
+		return;
+	f->stage = PLACING;
+	if (above)
+		place(t, above);
+	up = disk_find(&r->disk, f->up);
+	if (!up || !up->ids_len || up->lifted || is_at(dd, up, f->name))
+		goto out;
+	if (!r->restored && !recover_in_journal(t->q, f->up, f->name)) {
+		t->by_users = false;
+		disk_place(dd, up, f->name);
+		for (size_t i = 0; i < dd->ids_len; i++)
+			state_touch_dir(r->s, dd->ids[i]);
+		goto out;
+	}
+	e.op = make_way(t, dd, up, f->name) ? REPLICA_EXCHANGE : REPLICA_RENAME;
+	dd = disk_find(&r->disk, f->ino);
+	if (!dd || is_at(dd, up, f->name))
+		goto out;
+	if (e.op == REPLICA_RENAME)
+		local_file_made_way(r, up, f->name);
+	e.dir = dd->up->ino;
+	e.dir2 = f->up;
+	e.name = mem_str(dd->name);
+	e.name2 = mem_str(f->name);
+	local_event(r, &e);
+	free(e.name);
+	free(e.name2);
+out:
+	f->stage = PLACED;
+}
+
+bool
+recover_settle_dirs(struct recovery *q)
+{
+	struct settling t = { .q = q, .by_users = true };
+	struct disk_dir *dd, *tmp;
+	bool all = true;
+	struct found *f;
+
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
+		all &= recover_stands(q->r, dd);
+	if (all)
+		return true;
+	add_found(&t, openat(q->r->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), q->r->disk.root->ino);
+	for (f = t.found; f; f = f->hh.next)
+		place(&t, f);
+	drop_missing(&t, NULL);
+	free_found(&t);
+	return t.by_users;
 }

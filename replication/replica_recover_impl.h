@@ -53,10 +53,10 @@ void		 recover_part_dirs(struct recovery *q);
 bool		 recover_stands(struct replica *r, const struct disk_dir *dd);
 
 /*
- * Directories that do not stand where they are noted were removed: by a user, with
- * what he had in them, or by the view.  all: none of them stands elsewhere.  Else
- * nothing is done, and false returned, unless it is clear that users removed them.
+ * Directories that do not stand where they are noted were moved or removed, by users
+ * with what they had in them, or by the view.  Before files are looked at.  True: all
+ * that differed was users' doing.
  */
-bool		 recover_drop_missing(struct recovery *q, bool all);
+bool		 recover_settle_dirs(struct recovery *q);
 
 #endif

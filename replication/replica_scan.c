@@ -130,9 +130,8 @@ out:
 
 static void walk_dir(struct walk *w, struct disk_dir *dd);
 
-/* A directory stands where a file is noted: that went first. */
-static void
-file_made_way(struct replica *r, struct disk_dir *dd, const char *name)
+void
+local_file_made_way(struct replica *r, struct disk_dir *dd, const char *name)
 {
 	struct event e = { .op = REPLICA_UNLINK, .dir = dd->ino, .time_ns = (int64_t)r->s->now };
 	struct reg *owner;
@@ -179,7 +178,7 @@ walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 		return;
 	sub = disk_find(&w->r->disk, st.st_ino);
 	if (!sub || sub->up != dd || strcmp(sub->name, name) != 0)
-		file_made_way(w->r, dd, name);
+		local_file_made_way(w->r, dd, name);
 	if (!sub) {
 		local_new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
 		sub = disk_find(&w->r->disk, st.st_ino);

@@ -151,8 +151,9 @@ view_same_stamp(const struct file_stamp *f, const struct stat *st)
  * still being written.
  */
 static bool
-may_show(struct replica *r, struct reg *reg)
+may_show(struct view *v, struct reg *reg)
 {
+	struct replica *r = v->r;
 	struct disk_dir *dd = disk_of(reg->dir);
 	const struct reg_file *f;
 	struct stat st;
@@ -178,16 +179,9 @@ may_show(struct replica *r, struct reg *reg)
 		return true;
 	if (view_is_writing(r, st.st_ino))
 		return false;
-	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
-		/* Another register's file may stand there: that one is known. */
-		for (size_t i = 0; i < dd->ids_len; i++) {
-			struct reg *other = state_reg(r->s, dd->ids[i], reg_name(reg), false);
-
-			if (other && reg_file_find(other, reg_name(reg)))
-				return true;
-		}
+	/* Another register's file may stand there, a sibling say: that one is known. */
+	if ((S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) && !view_is_noted(v, dd, reg_name(reg)))
 		local_seal(r, dd, reg_name(reg));
-	}
 	return true;
 }
 
@@ -203,8 +197,9 @@ view_defer(struct replica *r, struct reg *reg)
 }
 
 static void
-show_ready(struct replica *r)
+show_ready(struct view *v)
 {
+	struct replica *r = v->r;
 	struct reg_list list = r->deferred;
 
 	r->deferred = (struct reg_list){ 0 };
@@ -214,7 +209,7 @@ show_ready(struct replica *r)
 		reg->deferred = false;
 		if (!reg->pending || !content_ready(r, reg, 0))
 			continue;
-		if (may_show(r, reg))
+		if (may_show(v, reg))
 			state_reg_show(r->s, reg);
 		else
 			view_defer(r, reg);
@@ -367,7 +362,7 @@ view_update(struct replica *r)
 		return;
 	lock_view(r);
 	obstack_init(&v.o);
-	show_ready(r);
+	show_ready(&v);
 	view_update_dirs(&v);
 	view_update_files(&v);
 	finish(&v);
