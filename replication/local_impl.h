@@ -23,6 +23,9 @@ void		 local_seen_open(struct replica *r, struct disk_dir *dd, const char *name,
 void		 local_seen_close(struct seen *q);
 /* The note of the file of that name, and the register that has it. */
 struct reg_file *local_seen_file(const struct seen *q, const char *name, struct reg **owner);
+/* Nothing shows under that name: the register that notes a file there even so, a
+ * sibling's that is still to go, or NULL. */
+struct reg	*local_noting(struct replica *r, const struct seen *q, const char *name);
 /* Nothing shows under dd/name, as its content became equal to what shows under another
  * name, and the file is still to go: q is of that name from now on.  NULL: no. */
 struct reg_file *local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q,

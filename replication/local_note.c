@@ -88,26 +88,33 @@ look_in_base(void *arg, const char *base)
 	}
 }
 
+struct reg *
+local_noting(struct replica *r, const struct seen *q, const char *name)
+{
+	struct alias a = { r, q, name, NULL };
+
+	if (!q->e && !q->g.dirs.len)
+		display_bases(r->s, &q->f, name, look_in_base, &a);
+	return a.owner;
+}
+
 struct reg_file *
 local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q, struct reg **owner)
 {
-	struct alias a = { r, q, name, NULL };
+	struct reg *noting = local_noting(r, q, name);
 	struct reg_file *f;
 	struct seen main;
 
-	if (q->e || q->g.dirs.len)
+	if (!noting)
 		return NULL;
-	display_bases(r->s, &q->f, name, look_in_base, &a);
-	f = a.owner ? reg_file_find(a.owner, name) : NULL;
-	if (!f)
-		return NULL;
-	local_seen_open(r, dd, reg_name(a.owner), &main);
+	f = reg_file_find(noting, name);
+	local_seen_open(r, dd, reg_name(noting), &main);
 	for (size_t i = 0; i < main.g.len; i++)
 		if (hash_compare(&main.g.files[i].hash, &f->hash) == 0) {
 			local_seen_close(q);
 			*q = main;
 			q->e = &q->g.files[i];
-			*owner = a.owner;
+			*owner = noting;
 			return f;
 		}
 	local_seen_close(&main);

@@ -62,6 +62,24 @@ view_cut_short(struct replica *r, struct disk_dir *dd, const char *name, const s
 	return q.found;
 }
 
+/* Is it the file of a sibling that does not show any more, as the view that was cut
+ * short had not come to it? */
+static bool
+is_to_go(struct replica *r, const struct seen *q, const char *name, const struct stat *st)
+{
+	struct reg *noting = local_noting(r, q, name);
+
+	if (!noting)
+		return false;
+	state_touch_reg(r->s, noting);
+	if (local_stamp_same(&reg_file_find(noting, name)->stamp, st))
+		return true;
+	/* A user wrote there since. */
+	reg_file_forget(noting, name);
+	state_reg_noted(r->s, noting);
+	return false;
+}
+
 static void
 reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const struct stat *st)
 {
@@ -77,6 +95,8 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	local_seen_open(w->r, dd, name, &q);
 	known = local_seen_file(&q, name, &owner);
 	if (known && local_stamp_same(&known->stamp, st))
+		goto out;
+	if (!known && is_to_go(w->r, &q, name, st))
 		goto out;
 	if (known)
 		before = known->hash;
