@@ -95,6 +95,9 @@ content_want_add(struct replica *r, const struct reg *reg, const struct version 
 	if (!w)
 		w = want_new(r, &v->hash, v->size);
 	add_waiter(w, reg);
+	/* What we want ourselves is asked of everyone, also of the peer for whom it was
+	 * to be fetched: that one may have it by now. */
+	w->relayed = false;
 	if (from) {
 		w->from = from;
 		w->failed = false;
@@ -312,9 +315,7 @@ content_refused(struct replica *r, struct want *w)
 		return;
 	}
 	w->refused = 0;
-	if (!w->relayed)
-		return;
-	if (!w->waiters_len)
+	if (w->relayed)
 		content_want_free(r, w);
 	relay_settle(r, &h);
 }

@@ -116,7 +116,8 @@ recover_stage_noted(struct replica *r, struct reg *reg, int dirfd, const char *n
 
 /* Before anything is taken for a user's doing: what was lifted stands where it
  * is noted, and what had come there already waits in its place.  Where a directory
- * came, it stays, and what was lifted is placed anew. */
+ * came, it stays, unless it is empty and nobody knows of it yet, and what was lifted
+ * is placed anew. */
 static int
 restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 {
@@ -134,7 +135,8 @@ restore_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 		if (!m)
 			continue;
 		state_touch_reg(q->r->s, reg);
-		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+		if (fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+		    (disk_find(&q->r->disk, st.st_ino) || unlinkat(fd, f->name, AT_REMOVEDIR) < 0)) {
 			recover_stage_noted(q->r, reg, q->r->moving_fd, m->name, f);
 			m->ino = 0;
 			reg_file_forget(reg, f->name);

@@ -145,6 +145,24 @@ view_is_noted(struct view *v, struct disk_dir *dd, const char *name)
 	return known;
 }
 
+void
+view_clear_name(struct view *v, struct disk_dir *dd, const char *name)
+{
+	struct names l = { 0 };
+
+	bases_of(v, dd, name, &l);
+	for (size_t i = 0; i < dd->ids_len; i++)
+		for (size_t j = 0; j < l.len; j++) {
+			struct reg *reg = state_reg(v->r->s, dd->ids[i], l.n[j], false);
+
+			if (!reg || !reg_file_find(reg, name))
+				continue;
+			view_lift_file(v, dd, reg, name);
+			state_touch_reg(v->r->s, reg);
+		}
+	names_fini(&l);
+}
+
 /* A directory comes to or leaves a name: files may show otherwise.  clear:
  * those that stand under that very name are lifted. */
 static void

@@ -140,6 +140,10 @@ put_in_place(struct view *v, struct disk_dir *dd, int from, const char *temp, co
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
+	/* A sibling of another name, say, that is to step aside. */
+	view_clear_name(v, dd, name);
+	if ((fd = disk_fd(&v->r->disk, dd)) < 0 || renameat2(from, temp, fd, name, RENAME_NOREPLACE) == 0)
+		return fd < 0 ? fd : 0;
 	if (fstatat(fd, name, &old, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(old.st_mode))
 		return -EISDIR;
 	if (renameat2(from, temp, fd, name, RENAME_EXCHANGE) < 0)
@@ -207,8 +211,11 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		apply_attrs(v, from, temp, &st, &e->attrs, written);
 	rc = put_in_place(v, dd, from, temp, p);
 	if (rc < 0) {
+		/* A directory that was made before the daemon was killed is known once
+		 * what stands in it is. */
 		if (view_again(v->r, p->about->dir, p->about))
-			log_err("cannot put %s in place: %s", e->name, strerror(-rc));
+			log_line(rc == -EISDIR ? LOG_WARN : LOG_ERROR, "cannot put %s in place: %s", e->name,
+			    strerror(-rc));
 		if (!p->lifted)
 			content_put_back(v->r, &e->hash, temp);
 		return;

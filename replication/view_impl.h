@@ -50,6 +50,8 @@ bool		 view_same_stamp(const struct file_stamp *f, const struct stat *st);
 /* ---- view_dirs.c ---- */
 
 void		 view_lift_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char *name);
+/* What any register still has there is lifted: it shows elsewhere. */
+void		 view_clear_name(struct view *v, struct disk_dir *dd, const char *name);
 /* Is the file dd/name noted by any register that shows in dd? */
 bool		 view_is_noted(struct view *v, struct disk_dir *dd, const char *name);
 void		 view_update_dirs(struct view *v);
