@@ -60,7 +60,7 @@ struct inode {
 	atomic_bool dirty;		/* written since the replica was told */
 	atomic_bool unsure;		/* dirty, but maybe not written: contents are compared */
 	atomic_llong written_ms;	/* when last */
-	bool replaced;			/* lost a name by a remote change */
+	atomic_bool replaced;		/* lost a name by a remote change */
 	struct inode *dirty_prev, *dirty_next;
 
 	/* While it is passed through to writers, who write unseen. */

@@ -453,7 +453,7 @@ work(struct replica *r)
 	if (r->receiver_full)
 		content_check_room(r);
 	trim_journal(r);
-	if (!r->first)
+	if (!r->queued)
 		marks_turn(r, false);
 	if (!r->deferred.len)
 		state_trim(r->s, r->cache_regs);

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -195,7 +196,7 @@ struct replica {
 	pthread_mutex_t queue_lock;	/* events, the journal, questions, calls */
 
 	struct event *first, **last;
-	size_t queued;
+	atomic_size_t queued;
 	size_t questions;		/* of them */
 	struct event *taken;		/* from there, in order: by our thread alone */
 	size_t taken_len;
@@ -203,7 +204,7 @@ struct replica {
 	int64_t gather_until_ms;
 	unsigned handled;		/* in this turn */
 	int journal_fd;
-	size_t journal_size;
+	atomic_size_t journal_size;
 	uint64_t journalled[JOURNAL_RECENT];	/* hashes of lines that stand there */
 	bool stopping;
 	struct call *calls;		/* from other threads, to be run on ours */

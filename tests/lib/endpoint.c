@@ -117,6 +117,12 @@ endpoint_far(const struct endpoint *e)
 	return 5 * e->rows_max;
 }
 
+uint64_t
+endpoint_upto(const struct endpoint *e)
+{
+	return e->window ? e->window : e->sent_seq;
+}
+
 const struct tally *
 endpoint_tally(const struct endpoint *e)
 {

@@ -42,6 +42,9 @@ void		 endpoint_set_rows(struct endpoint *e, size_t rows);
 /* So many changes, though none is for the peer, get a watermark. */
 uint64_t	 endpoint_far(const struct endpoint *e);
 
+/* The last change that what was sent just now may be of. */
+uint64_t	 endpoint_upto(const struct endpoint *e);
+
 /* Asks for all their changes after that one. */
 void		 endpoint_ask(struct endpoint *e, uint64_t since);
 

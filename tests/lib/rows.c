@@ -42,7 +42,6 @@ struct rows {
 	struct cursor *cursors;
 	uint64_t counter, hlc, seq, next_num;
 	struct vv know, forgot;
-	size_t longest;
 };
 
 /* ---- the feed ---- */
@@ -133,8 +132,6 @@ put_reg(struct rows *x, const struct reg *r)
 	free(row->data);
 	wire_pack_index_reg(r, &row->data, &row->len);
 	row->seq = r->seq;
-	if (row->len > x->longest)
-		x->longest = row->len;
 }
 
 static void
@@ -341,12 +338,6 @@ uint64_t
 rows_counter(const struct rows *x)
 {
 	return x->counter;
-}
-
-size_t
-rows_longest(const struct rows *x)
-{
-	return x->longest;
 }
 
 void

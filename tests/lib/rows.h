@@ -45,9 +45,6 @@ void		 rows_forget(struct rows *x, struct state *s);
 const struct vv	*rows_know(const struct rows *x);
 uint64_t	 rows_counter(const struct rows *x);
 
-/* The longest row ever written, in bytes. */
-size_t		 rows_longest(const struct rows *x);
-
 /* The first change after seq. */
 size_t		 feed_after(const struct feed *f, uint64_t seq);
 void		 feed_fini(struct feed *f);

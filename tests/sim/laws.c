@@ -140,9 +140,11 @@ check_bounds(struct world *w, struct state *s)
 		    !one_each(d->val.moves, d->val.moves_len, sizeof(*d->val.moves)) ||
 		    !one_each(d->val.modes, d->val.modes_len, sizeof(*d->val.modes)))
 			world_fail(w, "bounds: %s has two makings, moves or modes of one replica", called(d));
-	for (struct reg *r = s->regs; r; r = r->hh.next)
+	for (struct reg *r = s->regs; r; r = r->hh.next) {
+		laws_check_row(w, r);
 		if (r->pending && !vv_dominates(&r->pending->ctx, &r->shown.ctx))
 			world_fail(w, "bounds: what waits for %s is not above what shows", reg_name(r));
+	}
 }
 
 /* ---- names ---- */
@@ -455,6 +457,30 @@ check_cursors(struct world *w, unsigned i)
 	}
 }
 
+/* What all know to be removed can be forgotten by all, and that shows nowhere. */
+static void
+check_forgotten(struct world *w, unsigned i)
+{
+	struct state *s = w->node[i].s;
+	const struct vv *know[NODES_MAX];
+	char *before = sim_tree(s), *after;
+
+	for (unsigned j = 0; j < w->len; j++)
+		know[j] = &w->node[j].s->know;
+	sim_collect(s, know, w->len);
+	after = sim_tree(s);
+	if (strcmp(before, after) != 0)
+		world_fail(w, "forgotten: %s showed\n%sshows\n%s", step_node_name(i), before, after);
+	free(before);
+	free(after);
+	for (struct reg *r = s->regs; r; r = r->hh.next)
+		if (!r->shown.len && r->shown.ctx.len)
+			world_fail(w, "forgotten: %s remembers that %s was removed", step_node_name(i), reg_name(r));
+	for (struct dir *d = s->dirs; d; d = d->hh.next)
+		if (d != s->root && !state_stands(d) && !d->named)
+			world_fail(w, "forgotten: %s remembers that %s was removed", step_node_name(i), called(d));
+}
+
 static int
 deepest_first(const void *a, const void *b)
 {
@@ -497,6 +523,8 @@ laws_check_end(struct world *w)
 		check_equal(w, i);
 	for (unsigned i = 0; i < w->len && !*w->failed; i++)
 		check_cursors(w, i);
+	for (unsigned i = 0; i < w->len && !*w->failed; i++)
+		check_forgotten(w, i);
 	if (!*w->failed)
 		check_empties(w, w->node[w->len - 1].s);
 }

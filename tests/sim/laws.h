@@ -11,6 +11,9 @@
  *	scratch    places follow from the state, whatever led to it
  *	name       each live version and directory shows, under a name of its own
  *	bounds     a replica has at most one making, move and mode of a directory
+ *	size       messages and rows are no longer than sibfs-wire(5) says
+ *	twice      nothing is said again over a link, but in a round in full
+ *	sight      a message that removes a name comes after what it was renamed to
  *	lost       a version is gone only where an event that removed it is known
  *	back       what was removed stays removed where that is known
  *	dot        a version is the one that its dot was given to
@@ -18,6 +21,7 @@
  *	quiet      the exchange ends
  *	cursor     little is gone through again when a link is made anew
  *	equal      replicas that exchanged everything hold and show the same
+ *	forgotten  what all know to be removed goes everywhere, and nothing else does
  *	empty      removing all names that a listing gives leaves nothing
  */
 #ifndef SIBFS_SIM_LAWS_H
@@ -28,6 +32,15 @@
 /* Around a user's operation at a replica; rc is what it returned. */
 void		 laws_before(struct world *w, const struct step *s);
 void		 laws_after(struct world *w, const struct step *s, int rc);
+
+/* (laws_wire.c) A message that is sent, and the row of a register. */
+void		 laws_sent(struct world *w, struct wire *x, const uint8_t *p, size_t len);
+void		 laws_forget_said(struct wire *x);
+void		 laws_check_row(struct world *w, const struct reg *r);
+
+/* What shows, to free; and after a message arrived, with what showed before. */
+struct sights	*laws_sights(struct state *s, uint64_t upto);
+void		 laws_heard(struct world *w, struct wire *x, const struct message *m, const struct sights *before);
 
 /* After a replica changed: `deep` also asks the ledger. */
 void		 laws_check(struct world *w, unsigned i, bool deep);

@@ -19,6 +19,7 @@
 #include "tests/sim/ledger.h"
 
 #define DEEP_EVERY 8		/* steps between two looks into the ledger */
+#define SIGHT_EVERY 4		/* messages between two that must take nothing from sight */
 #define GRAIN 8000		/* of clocks: stamps of two replicas may be equal */
 #define SYNC_MAX 100000		/* messages that two replicas may need */
 
@@ -111,8 +112,11 @@ on_send(void *ctx, uint8_t *bytes, size_t len)
 	m->p = bytes;
 	m->len = len;
 	DL_APPEND(x->queue, m);
-	if (len > x->world->longest)
-		x->world->longest = len;
+	if (!x->world->ledger)
+		return;
+	laws_sent(x->world, x, bytes, len);
+	if (x->world->careful || (x->world->delivered + len) % SIGHT_EVERY == 0)
+		m->sights = laws_sights(x->world->node[x->from].s, endpoint_upto(x->end));
 }
 
 static void
@@ -152,6 +156,7 @@ message_free(struct message *m)
 	if (!m)
 		return;
 	free(m->p);
+	free(m->sights);
 	free(m);
 }
 
@@ -169,6 +174,7 @@ wire_close(struct world *w, unsigned from, unsigned to)
 	message_free(x->last);
 	x->last = NULL;
 	x->stalled = false;
+	laws_forget_said(x);
 }
 
 void
@@ -194,10 +200,17 @@ static void
 hear(struct world *w, struct wire *x, const struct message *m)
 {
 	struct endpoint *to = world_wire(w, x->to, x->from)->end;
+	struct sights *before = NULL;
 
 	w->delivered++;
+	/* Where contents wait, what shows goes by their coming. */
+	if (m->sights && !w->node[x->to].slow)
+		before = laws_sights(w->node[x->to].s, UINT64_MAX);
 	if (endpoint_hear(to, m->p, m->len) < 0)
 		world_fail(w, "wire: %s refuses a message of %s", step_node_name(x->to), step_node_name(x->from));
+	if (before)
+		laws_heard(w, x, m, before);
+	free(before);
 }
 
 /* Over a stream nothing comes twice; what is taken in may, and must not matter,
@@ -378,6 +391,9 @@ forget(struct world *w, unsigned i, int64_t retired)
 	if (n == 0 || !sim_collect(w->node[i].s, heard, n))
 		return;
 	w->forgot = true;
+	/* If it is heard of again, it is passed on again. */
+	for (unsigned j = 0; j < w->len; j++)
+		laws_forget_said(world_wire(w, i, j));
 	rows_forget(w->node[i].rows, w->node[i].s);
 	world_commit(w, i);
 }

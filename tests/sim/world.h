@@ -23,6 +23,7 @@ struct message {
 	struct message *prev, *next;
 	uint8_t *p;
 	size_t len;
+	struct sights *sights;		/* what showed at the sender; NULL: nobody asks */
 };
 
 /* One direction of a link: the sender's end, and what is on its way. */
@@ -32,6 +33,7 @@ struct wire {
 	struct endpoint *end;		/* NULL: not linked */
 	struct message *queue;
 	struct message *last;		/* that arrived */
+	struct said *said;		/* for the laws */
 	bool stalled;
 };
 
@@ -58,7 +60,6 @@ struct world {
 	bool careful;			/* all laws are looked at after each step */
 	uint64_t delivered;
 	size_t rows_max;		/* in a batch */
-	uint64_t longest;		/* bytes of one message */
 	char failed[1024];		/* the first law that was broken: "law: how" */
 };
 
