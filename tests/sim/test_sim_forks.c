@@ -550,6 +550,50 @@ test_a_store_that_did_not_fork_keeps_its_incarnation(void **state)
 	world_fini(&w);
 }
 
+static const char *
+one_name(void *ctx, uint64_t id)
+{
+	(void)ctx;
+	(void)id;
+	return "laptop";
+}
+
+/* Two users chose one name, and never met: they are two replicas, and their
+ * siblings have names of their own. */
+static void
+test_two_stores_of_one_name_are_two(void **state)
+{
+	static const char *const content[] = { "one", "two", "three" };
+	struct world w = { .len = 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		add_store(&w, "laptop");
+		w.s[i]->io.node_name = one_name;
+		w.s[i]->now = 1000 * (i + 1);
+		write_n(w.s[i], content[i], 2);
+		assert_int_equal(sim_write(w.s[i], "a", content[i]), 0);
+		assert_int_equal(sim_mkdir(w.s[i], "d", 0755, DIR_MADE_HERE), 0);
+	}
+	pull_all(&w);
+	assert_all_equal(&w, "one name");
+	assert_no_dot_is_used_twice(&w, "one name");
+	assert_int_equal(w.forks, 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_has_n(&w, content[i], 2);
+	assert_shows(w.s[0], "a", "three");
+	assert_shows(w.s[0], "a.conflict-laptop", "one");
+	assert_shows(w.s[0], "a.conflict-laptop-2", "two");
+	/* Each is edited under its name, by whoever. */
+	assert_int_equal(sim_write(w.s[0], "a.conflict-laptop-2", "edited"), 0);
+	assert_int_equal(sim_unlink(w.s[1], "a.conflict-laptop"), 0);
+	pull_all(&w);
+	assert_all_equal(&w, "one name");
+	assert_shows(w.s[2], "a", "three");
+	assert_shows(w.s[2], "a.conflict-laptop-2", "edited");
+	world_fini(&w);
+}
+
 /* A directory that nobody has heard of changes its identity when it is renamed,
  * without an event: a store that forgot that it told of it must not do that. */
 static bool
@@ -659,6 +703,7 @@ main(void)
 		cmocka_unit_test(test_two_copies_of_one_store_both_keep_all),
 		cmocka_unit_test(test_two_copies_that_meet_each_other_part),
 		cmocka_unit_test(test_third_replicas_agree_without_the_forked_one),
+		cmocka_unit_test(test_two_stores_of_one_name_are_two),
 		cmocka_unit_test(test_a_store_that_did_not_fork_keeps_its_incarnation),
 		cmocka_unit_test(test_random_histories_with_backups_and_copies_lose_nothing),
 	};
