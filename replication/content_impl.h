@@ -1,11 +1,13 @@
 /*
  * The insides of content on its way in, shared by content*.c, fetch*.c,
- * recycle.c, relay.c and the link's link_content.c and link_outline.c.  The replica's thread, but for what a
+ * recycle.c, relay.c and the link's link_content.c, link_outline.c and
+ * link_blocks.c.  The replica's thread, but for what a
  * job of fetch_job.c works on while it runs.
  */
 #ifndef SIBFS_CONTENT_IMPL_H
 #define SIBFS_CONTENT_IMPL_H
 
+#include "replication/blocks.h"
 #include "replication/lists.h"
 #include "replication/outline.h"
 #include "replication/replica_impl.h"
@@ -66,6 +68,13 @@ struct source {
 
 #define SOURCES_MAX 8
 
+/* A stretch of a chunk that was asked for. */
+struct piece {
+	uint32_t chunk, from, to;
+	bool first, last;	/* of those of its chunk */
+	bool patch;		/* the rest of the chunk is in the file */
+};
+
 /*
  * A want that comes by chunks: the list of its chunks first, as a difference to
  * the lists of similar contents; then what those do not have.
@@ -89,10 +98,14 @@ struct fetch {
 	uint8_t *have;		/* a byte each */
 	size_t missing;		/* how many chunks */
 	uint32_t next_chunk;	/* from here on chunks may be asked for */
-	uint32_t *asked;	/* chunks on their way, in order */
+	struct piece *asked;	/* on their way, in order */
 	size_t asked_len;
-	uint8_t *buf;		/* the first of those, as far as it came */
-	size_t filled;
+	uint8_t *buf;		/* the chunk of the first of those, as far as it came */
+	size_t filled;		/* of the piece */
+	bool similar;		/* where chunks are missing, the file may have bytes much like them */
+	uint32_t rough[BLOCKS_CHUNKS_MAX];	/* chunks whose blocks were asked for */
+	size_t rough_len;
+	uint8_t *prints;	/* of those blocks, when they came */
 	uint64_t unflushed;	/* bytes written since the disk was told to start */
 };
 
@@ -147,10 +160,19 @@ void		 fetch_got_outline(struct replica *r, struct want *w, const uint8_t *hashe
 		    const uint32_t *chunks);
 void		 fetch_got_chunks(struct replica *r, struct want *w, uint32_t group, const uint8_t *hashes,
 		    const uint32_t *sizes, size_t n);
+void		 fetch_free(struct fetch *f);
+/* Goes on with the next step. */
+void		 fetch_advance(struct replica *r, struct want *w);
+
+/* ---- fetch_data.c ---- */
+
+/* Opens the file that it is put together in, as w->fd. */
+int		 fetch_open_part(struct replica *r, struct want *w);
+void		 fetch_got_blocks(struct replica *r, struct want *w, const uint8_t *prints, size_t len);
+void		 fetch_forget_blocks(struct fetch *f);
 void		 fetch_got_data(struct replica *r, struct want *w, uint64_t offset, const uint8_t *p, size_t len);
 /* Asks for more, as far as the link has room. */
 void		 fetch_more(struct replica *r, struct want *w);
-void		 fetch_free(struct fetch *f);
 
 /* ---- fetch_job.c: on the hasher's thread ---- */
 
@@ -177,7 +199,7 @@ struct fetch_job {
 bool		 recycle_take(struct replica *r, const struct want *w, struct source *out);
 bool		 recycle_has(const struct replica *r, const struct hash *h);
 
-/* ---- link_content.c, link_outline.c ---- */
+/* ---- link_content.c, link_outline.c, link_blocks.c ---- */
 
 enum link_want { LINK_WANT_WHOLE, LINK_WANT_OUTLINE, LINK_WANT_RANGES };
 
@@ -186,6 +208,9 @@ bool		 link_want(struct link *l, struct want *w, enum link_want by);
 void		 link_unwant(struct link *l, const struct want *w);
 void		 link_ask_details(struct link *l, const struct want *w, const uint32_t *groups, size_t n);
 void		 link_ask_ranges(struct link *l, const struct want *w, const uint64_t *offsets, const uint32_t *sizes,
+		    size_t n);
+bool		 link_knows_blocks(const struct link *l);
+void		 link_ask_blocks(struct link *l, const struct want *w, const uint64_t *offsets, const uint32_t *sizes,
 		    size_t n);
 /* How many bytes more may be asked for now: what is on its way is what others
  * wait behind, and what a broken link loses. */

@@ -28,11 +28,6 @@
 #include "replication/content_impl.h"
 
 #define SOURCE_MIN CHUNK_MAX
-#define ASK_RANGES_MAX 64	/* in one message */
-#define ASKED_MAX 2048		/* chunks on their way */
-#define FLUSH_EACH (8u << 20)
-
-static void	 advance(struct replica *r, struct want *w);
 
 /* ---- similar contents ---- */
 
@@ -203,7 +198,7 @@ prepared(struct replica *r, struct hash_job *j)
 	if (!w)
 		return;
 	w->fetch->prepared = true;
-	advance(r, w);
+	fetch_advance(r, w);
 }
 
 static void
@@ -241,7 +236,7 @@ assembled(struct replica *r, struct hash_job *j)
 		return;
 	}
 	count_missing(w);
-	advance(r, w);
+	fetch_advance(r, w);
 }
 
 static void
@@ -325,7 +320,7 @@ list_known(struct replica *r, struct want *w)
 	w->size = at;
 	f->have = mem_alloc(f->list.len + 1);
 	f->listed = true;
-	advance(r, w);
+	fetch_advance(r, w);
 }
 
 static void
@@ -384,127 +379,6 @@ fetch_got_chunks(struct replica *r, struct want *w, uint32_t group, const uint8_
 		list_known(r, w);
 }
 
-/* ---- data ---- */
-
-static int
-open_part(struct replica *r, struct want *w)
-{
-	char part[CONTENT_NAME_MAX];
-
-	if (w->fd >= 0)
-		return 0;
-	lists_name(&w->hash, part);
-	strcat(part, ".part");
-	w->fd = openat(r->staging_fd, part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	return w->fd < 0 ? -errno : 0;
-}
-
-void
-fetch_more(struct replica *r, struct want *w)
-{
-	struct fetch *f = w->fetch;
-	uint64_t room = link_room(w->link), offsets[ASK_RANGES_MAX];
-	uint32_t sizes[ASK_RANGES_MAX], n = 0;
-
-	(void)r;
-	if (!f->assembled || f->job || !f->serving || !f->missing)
-		return;
-	if (!f->asked)
-		f->asked = mem_resize(NULL, ASKED_MAX, sizeof(*f->asked));
-	for (; f->next_chunk < f->list.len && f->asked_len < ASKED_MAX && room; f->next_chunk++) {
-		const struct chunk *c = &f->list.c[f->next_chunk];
-
-		if (f->have[f->next_chunk])
-			continue;
-		if (n && offsets[n - 1] + sizes[n - 1] == c->offset && sizes[n - 1] < (1u << 30)) {
-			sizes[n - 1] += c->size;
-		} else if (n == ASK_RANGES_MAX) {
-			break;
-		} else {
-			offsets[n] = c->offset;
-			sizes[n++] = c->size;
-		}
-		f->asked[f->asked_len++] = f->next_chunk;
-		link_asked(w->link, w, c->size);
-		room = room > c->size ? room - c->size : 0;
-	}
-	if (n)
-		link_ask_ranges(w->link, w, offsets, sizes, n);
-}
-
-static bool
-is_zero(const uint8_t *p, size_t len)
-{
-	return len && !p[0] && memcmp(p, p + 1, len - 1) == 0;
-}
-
-/* The first chunk that was asked for is there. */
-static int
-take_chunk(struct replica *r, struct want *w)
-{
-	struct fetch *f = w->fetch;
-	uint32_t i = f->asked[0];
-	struct chunk *c = &f->list.c[i];
-	struct hash got;
-	int rc;
-
-	chunk_bytes_hash(f->buf, c->size, &got);
-	if (hash_compare(&got, &c->hash) != 0)
-		return -EBADMSG;
-	chunk_bytes_print(f->buf, c->size, &c->print);
-	if ((rc = open_part(r, w)) < 0)
-		return rc;
-	if (!f->fresh || !is_zero(f->buf, c->size)) {
-		if ((rc = content_write(w->fd, f->buf, c->size, c->offset)) < 0)
-			return rc;
-		/* The disk starts early: who syncs something small need not wait for this. */
-		f->unflushed += c->size;
-		if (f->unflushed >= FLUSH_EACH) {
-			sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-			f->unflushed = 0;
-		}
-	}
-	f->have[i] = 1;
-	f->missing--;
-	w->have += c->size;
-	f->filled = 0;
-	memmove(f->asked, f->asked + 1, --f->asked_len * sizeof(*f->asked));
-	return 0;
-}
-
-void
-fetch_got_data(struct replica *r, struct want *w, uint64_t offset, const uint8_t *p, size_t len)
-{
-	struct fetch *f = w->fetch;
-	int rc = 0;
-
-	if (!f->buf)
-		f->buf = mem_alloc(CHUNK_MAX);
-	while (len && rc == 0) {
-		const struct chunk *c = f->asked_len ? &f->list.c[f->asked[0]] : NULL;
-		size_t n;
-
-		if (!c || offset != c->offset + f->filled) {
-			rc = -EBADMSG;
-			break;
-		}
-		n = c->size - f->filled < len ? c->size - f->filled : len;
-		memcpy(f->buf + f->filled, p, n);
-		f->filled += n;
-		offset += n;
-		p += n;
-		len -= n;
-		if (f->filled == c->size)
-			rc = take_chunk(r, w);
-	}
-	if (rc < 0)
-		content_unwritable(r, w, rc);
-	else if (!f->missing)
-		advance(r, w);
-	else
-		fetch_more(r, w);
-}
-
 /* ---- one step after another ---- */
 
 /* The list of a content that is here is all that there is to know. */
@@ -539,7 +413,7 @@ static void
 start_fresh(struct replica *r, struct want *w)
 {
 	struct fetch *f = w->fetch;
-	int rc = open_part(r, w);
+	int rc = fetch_open_part(r, w);
 
 	if (rc == 0 && ftruncate(w->fd, (off_t)f->list.size) < 0)
 		rc = -errno;
@@ -553,8 +427,8 @@ start_fresh(struct replica *r, struct want *w)
 	count_missing(w);
 }
 
-static void
-advance(struct replica *r, struct want *w)
+void
+fetch_advance(struct replica *r, struct want *w)
 {
 	struct fetch *f = w->fetch;
 
@@ -605,7 +479,7 @@ fetch_start(struct replica *r, struct want *w)
 		w->fetch->staging_fd = r->staging_fd;
 		DL_APPEND(r->fetches, w->fetch);
 	}
-	advance(r, w);
+	fetch_advance(r, w);
 }
 
 void
@@ -617,6 +491,7 @@ fetch_stop(struct replica *r, struct want *w)
 	f->serving = false;
 	f->asked_len = f->filled = 0;
 	f->next_chunk = 0;
+	fetch_forget_blocks(f);
 	if (f->outlined && !f->listed) {
 		/* Another peer may cut in other groups. */
 		f->outlined = false;
@@ -644,6 +519,7 @@ fetch_free(struct fetch *f)
 	outline_fini(&f->outline);
 	chunk_list_fini(&f->list);
 	free(f->have);
+	fetch_forget_blocks(f);
 	free(f->asked);
 	free(f->buf);
 	free(f);

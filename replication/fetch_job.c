@@ -239,6 +239,30 @@ fetch_make_holes(struct fetch *f, int fd, bool fresh)
 	return 0;
 }
 
+/* Few chunks are missing: what stands in their places in the version that is most
+ * like it may be like them. */
+static int
+fill_similar(struct fetch *f, int fd, const struct source *base, uint8_t *buf)
+{
+	size_t missing = 0;
+
+	for (size_t i = 0; i < f->list.len; i++)
+		missing += !f->have[i];
+	if (missing > BLOCKS_CHUNKS_MAX)
+		return 0;
+	for (size_t i = 0; i < f->list.len; i++) {
+		const struct chunk *c = &f->list.c[i];
+		ssize_t n = f->have[i] ? 0 : pread(base->fd, buf, c->size, (off_t)c->offset);
+		int rc;
+
+		if (n > 0 && (rc = content_write(fd, buf, (size_t)n, c->offset)) < 0)
+			return rc;
+	}
+	f->fresh = false;
+	f->similar = true;
+	return 0;
+}
+
 static int
 assemble(struct fetch *f, int fd, bool existed)
 {
@@ -266,6 +290,9 @@ assemble(struct fetch *f, int fd, bool existed)
 	if (rc == 0)
 		rc = copy_rest(f, fd, &others, fresh, buf);
 	f->fresh = fresh;
+	f->similar = existed || own.len;
+	if (rc == 0 && !f->similar && base)
+		rc = fill_similar(f, fd, base, buf);
 	free(own.p);
 	free(others.p);
 	free(buf);

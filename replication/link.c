@@ -267,8 +267,10 @@ agree(struct link *l, const Sibfs__Wire__Hello *m)
 	uint32_t oldest = m->oldest && m->oldest < m->protocol ? m->oldest : m->protocol;
 
 	l->protocol = m->protocol < WIRE_PROTOCOL ? m->protocol : WIRE_PROTOCOL;
-	for (size_t i = 0; i < m->n_can; i++)
+	for (size_t i = 0; i < m->n_can; i++) {
 		l->ways |= frame_way(m->can[i]);
+		l->has_blocks |= strcmp(m->can[i], LINK_CAN_BLOCKS) == 0;
+	}
 	return l->protocol >= oldest && l->protocol >= WIRE_PROTOCOL_OLDEST;
 }
 
@@ -441,6 +443,10 @@ dispatch(struct link *l, Frame **fp)
 		return link_get_chunks(l, f->chunks);
 	case SIBFS__WIRE__FRAME__WHAT_FETCH:
 		return link_get_fetch(l, f->fetch);
+	case SIBFS__WIRE__FRAME__WHAT_ASK_BLOCKS:
+		return link_get_ask_blocks(l, f->ask_blocks);
+	case SIBFS__WIRE__FRAME__WHAT_BLOCKS:
+		return link_get_blocks(l, f->blocks);
 	case SIBFS__WIRE__FRAME__WHAT_ROUND:
 		return get_round(l, f->round);
 	case SIBFS__WIRE__FRAME__WHAT_ROUND_DONE:

@@ -111,6 +111,7 @@ struct link {
 	/* What they are like. */
 	uint32_t protocol;		/* that both speak */
 	unsigned ways;			/* it understands frames made smaller so */
+	bool has_blocks;		/* it tells of blocks */
 	uint64_t id;
 
 	/* Sending: what they asked for. */
@@ -170,6 +171,8 @@ struct link {
 	int64_t rate_from_ms;
 	int64_t rtt_ms;			/* the shortest that a Ping took; 0: not known */
 };
+
+#define LINK_CAN_BLOCKS "blocks"	/* in a Hello */
 
 #define FRAME(f, kind, m)								\
 	Frame f = SIBFS__WIRE__FRAME__INIT;						\
@@ -240,12 +243,19 @@ int		 link_get_fetch(struct link *l, const Sibfs__Wire__Fetch *m);
 
 /* ---- link_outline.c ---- */
 
+/* It is not to be had (any more). */
+void		 link_give_up(struct link *l, struct serving *v);
 void		 link_send_outline(struct link *l, struct serving *v);
 int		 link_get_details(struct link *l, const Sibfs__Wire__Details *m);
 /* The chunks of the next group that was asked for; false: there is none. */
 bool		 link_send_chunks(struct link *l, struct serving *v);
 int		 link_get_outline(struct link *l, const Sibfs__Wire__Outline *m);
 int		 link_get_chunks(struct link *l, const Sibfs__Wire__Chunks *m);
+
+/* ---- link_blocks.c ---- */
+
+int		 link_get_ask_blocks(struct link *l, const Sibfs__Wire__AskBlocks *m);
+int		 link_get_blocks(struct link *l, const Sibfs__Wire__Blocks *m);
 
 /* ---- link_take.c ---- */
 

@@ -42,7 +42,7 @@ void
 link_send_hello(struct link *l)
 {
 	Sibfs__Wire__Hello m = SIBFS__WIRE__HELLO__INIT;
-	const char *can[FRAME_WORDS_MAX];
+	const char *can[FRAME_WORDS_MAX + 1];
 	const struct settings_peer *sp = l->peer ? peers_settings(l->r, l->peer) : NULL;
 	FRAME(f, HELLO, &m);
 
@@ -50,6 +50,7 @@ link_send_hello(struct link *l)
 	m.protocol = WIRE_PROTOCOL;
 	m.oldest = WIRE_PROTOCOL_OLDEST;
 	m.n_can = frame_words(can);
+	can[m.n_can++] = LINK_CAN_BLOCKS;
 	m.can = (char **)(uintptr_t)can;
 	m.set = l->r->set;
 	m.node = l->r->node;

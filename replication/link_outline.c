@@ -35,8 +35,8 @@ run_list(struct hash_job *j)
 		chunk_list_fini(&l);
 }
 
-static void
-give_up(struct link *l, struct serving *v)
+void
+link_give_up(struct link *l, struct serving *v)
 {
 	Sibfs__Wire__Gone gone = SIBFS__WIRE__GONE__INIT;
 	FRAME(f, GONE, &gone);
@@ -81,7 +81,7 @@ listed(struct replica *r, struct hash_job *j)
 			if (j->rc == 0 && lists_load(r->chunks_fd, &v->hash, &v->list) == 0)
 				tell(l, v);
 			else
-				give_up(l, v);
+				link_give_up(l, v);
 			link_pump(l);
 			return;
 		}
@@ -99,7 +99,7 @@ link_send_outline(struct link *l, struct serving *v)
 		return;
 	}
 	if (v->size <= LISTS_WORTH || !l->r->hasher) {
-		give_up(l, v);
+		link_give_up(l, v);
 		return;
 	}
 	q = mem_alloc(sizeof(*q));

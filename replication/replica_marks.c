@@ -27,7 +27,7 @@
 
 enum {
 	REST_MS = 1500,
-	WAITING_MAX = 50000,		/* more are marked at once */
+	WAITING_MAX = 20000,		/* more are marked at once: a stop marks all */
 	AT_ONCE = 8,			/* while operations are held up */
 	EACH_TURN = 256,
 };
@@ -221,7 +221,7 @@ marks_turn(struct replica *r, bool all)
 {
 	unsigned n = 0;
 
-	while ((all || n < EACH_TURN) && (all ? r->unmarked != NULL : marks_due(r))) {
+	while (all ? r->unmarked != NULL : marks_due(r) && (n < EACH_TURN || r->unmarked_len > WAITING_MAX)) {
 		pthread_rwlock_wrlock(&r->view_lock);
 		for (int i = 0; i < AT_ONCE && (all ? r->unmarked != NULL : marks_due(r)); i++, n++)
 			mark_first(r);

@@ -36,6 +36,11 @@ overwrite() {
 	random "$*" 4096 | dd of="laptop/mnt/$1" bs=4096 seek="$2" conv=notrunc status=none
 }
 
+overwrite_many() {
+	local at
+	for at in 5001 9002 11003 17004 21005 30000; do overwrite "$1" $at; done
+}
+
 insert() {
 	{ random insert 100; cat "laptop/mnt/$1"; } >laptop/mnt/.new && mv laptop/mnt/.new "laptop/mnt/$1"
 }
@@ -49,8 +54,10 @@ synced laptop server
 ok "a new file arrives" cmp laptop/mnt/large server/mnt/large
 
 limit=$((256 * 1024))
-cheap "4 KiB in the middle" $limit large overwrite large 15000
-cheap "and again elsewhere" $limit large overwrite large 3000
+# Of the chunk, or the two chunks that it lies in, only blocks travel.
+cheap "4 KiB in the middle" 32000 large overwrite large 15000
+cheap "and again elsewhere" 32000 large overwrite large 3000
+cheap "several at once" $limit large overwrite_many large
 cheap "100 bytes inserted at the start, saved by rename" $limit large insert large
 cheap "1000 bytes appended" $limit large append large
 cheap "once more" $limit large append large
