@@ -221,6 +221,31 @@ content_open(struct replica *r, const struct hash *h, uint64_t *size)
 	return q.fd;
 }
 
+/* The same in what the index does not know of yet. */
+static int
+open_dirty(struct replica *r, const struct hash *h, uint64_t *size)
+{
+	struct finder q = { r, h, -1, 0 };
+
+	for (size_t i = 0; i < r->s->dirty_regs.len && q.fd < 0; i++)
+		try_register(&q, r->s->dirty_regs.r[i]);
+	*size = q.size;
+	return q.fd < 0 ? -ENOENT : q.fd;
+}
+
+bool
+content_stands_beside(struct replica *r, const struct hash *h)
+{
+	uint64_t size;
+	int fd = content_open(r, h, &size);
+
+	if (fd < 0)
+		fd = open_dirty(r, h, &size);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 bool
 content_here(struct replica *r, const struct hash *h)
 {
@@ -293,14 +318,12 @@ stage_from_here(struct replica *r, const struct hash *h, uint64_t max)
 static bool
 stage_from_dirty(struct replica *r, const struct hash *h)
 {
-	struct finder q = { r, h, -1, 0 };
-	bool staged;
+	uint64_t size;
+	int from = open_dirty(r, h, &size);
+	bool staged = from >= 0 && stage_copy(r, h, from, size);
 
-	for (size_t i = 0; i < r->s->dirty_regs.len && q.fd < 0; i++)
-		try_register(&q, r->s->dirty_regs.r[i]);
-	staged = q.fd >= 0 && stage_copy(r, h, q.fd, q.size);
-	if (q.fd >= 0)
-		close(q.fd);
+	if (from >= 0)
+		close(from);
 	return staged;
 }
 

@@ -471,6 +471,8 @@ void		 content_put_back(struct replica *r, const struct hash *h, const char *nam
 /* A descriptor of a file with that content, opened for reading, or -errno. */
 int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
 bool		 content_here(struct replica *r, const struct hash *h);
+/* Does it stand in the tree or in staging/, also where only memory knows of it? */
+bool		 content_stands_beside(struct replica *r, const struct hash *h);
 /* Lists of chunks that nothing needs any more are removed, a few at each call. */
 void		 content_sweep(struct replica *r);
 void		 content_free(struct replica *r);

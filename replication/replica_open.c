@@ -351,8 +351,11 @@ load_disk(struct replica *r, struct dir_inos *l)
 		struct dir *d = l->e[i].d;
 		struct disk_dir *up = d->at.up ? disk_of(d->at.up) : NULL, *dd;
 
-		if (d == r->s->root || !up || !l->e[i].ino)
+		if (d == r->s->root || !l->e[i].ino)
 			continue;
+		/* What it moves to may not be made yet: then it is found by its inode. */
+		if (!up)
+			up = r->disk.root;
 		dd = disk_find(&r->disk, l->e[i].ino);
 		if (!dd)
 			dd = disk_add(&r->disk, l->e[i].ino, up, d->at.name);
