@@ -159,6 +159,7 @@ change_attrs(fuse_req_t req, struct inode *i, const struct stat *a, int to_set, 
 	mark_wait(fd);
 	if (timed)
 		mtime[0] = mtime_of(fd);
+	session_touch(fs, i);
 	rc = set_attrs(req, fd, a, to_set, h);
 	if (timed)
 		mtime[1] = mtime_of(fd);
@@ -412,6 +413,7 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	if (fd < 0)
 		return fd;
 	mark_wait(fd);
+	session_touch(fs, i);
 	if (value != NULL)
 		rc = setxattr(fd_path(fd).s, xattr, value, size, flags);
 	else

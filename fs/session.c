@@ -293,10 +293,19 @@ session_may_change(struct fs *fs, struct inode *i)
 	return rc;
 }
 
+/* (locked) Whatever ends us from here on, they are looked at. */
+static void
+touch_names(struct fs *fs, struct inode *i)
+{
+	struct name *name;
+
+	DL_FOREACH(i->names.first, name)
+		replica_touch(fs->replica, name->dir, name->text);
+}
+
 int
 session_open(struct fs *fs, struct inode *i)
 {
-	struct name *name;
 	int rc;
 
 	pthread_mutex_lock(&fs->lock);
@@ -304,10 +313,17 @@ session_open(struct fs *fs, struct inode *i)
 	if (rc == 0)
 		i->writer_opens++;
 	if (rc == 0 && atomic_fetch_add(&i->writers, 1) == 0)
-		DL_FOREACH(i->names.first, name)
-			replica_touch(fs->replica, name->dir, name->text);
+		touch_names(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 	return rc;
+}
+
+void
+session_touch(struct fs *fs, struct inode *i)
+{
+	pthread_mutex_lock(&fs->lock);
+	touch_names(fs, i);
+	pthread_mutex_unlock(&fs->lock);
 }
 
 bool

@@ -58,6 +58,9 @@ bool		 session_is_nameless(struct fs *fs, struct inode *i);
 /* (view) Before a change by name: may attributes of it be changed, or -ESTALE? */
 int		 session_may_change(struct fs *fs, struct inode *i);
 
+/* (view) Before its attributes change: its names stand in the journal. */
+void		 session_touch(struct fs *fs, struct inode *i);
+
 /* (view) Takes back the writer that session_open counted.  wrote: this handle
  * wrote something. */
 void		 session_close(struct fs *fs, struct inode *i, bool wrote);
