@@ -156,7 +156,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		goto out;
 	}
-	rc = local_write(r->s, dd->ids[0], q.e ? q.e->name : name, &file, &reg);
+	rc = local_write(r->s, dd->ids[0], local_seen_as(&q, name, known), &file, &reg);
 	if (rc < 0) {
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
 	} else {

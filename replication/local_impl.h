@@ -23,6 +23,9 @@ void		 local_seen_open(struct replica *r, struct disk_dir *dd, const char *name,
 void		 local_seen_close(struct seen *q);
 /* The note of the file of that name, and the register that has it. */
 struct reg_file *local_seen_file(const struct seen *q, const char *name, struct reg **owner);
+/* The name under which what is noted there shows: another one if a directory came to
+ * stand there, and the file has not gone yet. */
+const char	*local_seen_as(const struct seen *q, const char *name, const struct reg_file *known);
 /* Nothing shows under that name: the register that notes a file there even so, a
  * sibling's that is still to go, or NULL. */
 struct reg	*local_noting(struct replica *r, const struct seen *q, const char *name);

@@ -68,6 +68,15 @@ local_seen_file(const struct seen *q, const char *name, struct reg **owner)
 	return NULL;
 }
 
+const char *
+local_seen_as(const struct seen *q, const char *name, const struct reg_file *known)
+{
+	for (size_t i = 0; !q->e && known && i < q->g.len; i++)
+		if (hash_compare(&q->g.files[i].hash, &known->hash) == 0)
+			return q->g.files[i].name;
+	return q->e ? q->e->name : name;
+}
+
 struct alias {
 	struct replica *r;
 	const struct seen *q;

@@ -124,11 +124,11 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		uint64_t mtime = (uint64_t)now.st_mtim.tv_sec * 1000000000u + (uint64_t)now.st_mtim.tv_nsec;
 		uint64_t real = s->now, hlc = s->hlc;
 
-		if (!q.e && now.st_mtim.tv_sec > 0 && mtime < real) {
+		if (!q.e && !known && now.st_mtim.tv_sec > 0 && mtime < real) {
 			s->now = mtime;
 			s->hlc = 0;
 		}
-		if (local_write(s, dd->ids[0], name, &file, &reg) == 0) {
+		if (local_write(s, dd->ids[0], local_seen_as(&q, name, known), &file, &reg) == 0) {
 			local_forget_file(w->r, &q, name);
 			local_note_file(w->r, reg, name, &file.hash, &now);
 			if (known)
