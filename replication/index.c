@@ -99,7 +99,7 @@ static const char *const sql[SQL_STATEMENTS] = {
 	[SQL_PUT_CONTENT] = "INSERT OR IGNORE INTO contents VALUES (?, ?, ?)",
 	[SQL_DROP_CONTENTS] = "DELETE FROM contents WHERE dir = ? AND name = ?",
 	[SQL_PUT_DIR] = "INSERT OR REPLACE INTO dirs VALUES (?, ?, ?, ?)",
-	[SQL_LOAD_DIRS] = "SELECT num, seq, ino, data FROM dirs ORDER BY seq",
+	[SQL_LOAD_DIRS] = "SELECT num, seq, ino, data FROM dirs",
 	[SQL_DELETE_DIR] = "DELETE FROM dirs WHERE num = ?",
 	[SQL_DELETE_FILES] = "DELETE FROM files WHERE dir = ?",
 	[SQL_PUT_MEMBER] = "INSERT OR REPLACE INTO members (id, node, data) VALUES (?, ?, ?)",

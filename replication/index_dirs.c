@@ -130,6 +130,14 @@ load_second(struct state *s, const struct loaded *l)
 	return 0;
 }
 
+static int
+by_seq(const void *a, const void *b)
+{
+	const struct loaded *x = a, *y = b;
+
+	return (x->d->seq > y->d->seq) - (x->d->seq < y->d->seq);
+}
+
 int
 index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct dir *d, uint64_t ino), void *arg)
 {
@@ -144,6 +152,8 @@ index_load_dirs(struct index *x, struct state *s, void (*fn)(void *arg, struct d
 		bad = load_first(s, st, &l[n++]);
 	}
 	rc = index_finish(st, rc);
+	if (bad == 0 && n)
+		qsort(l, n, sizeof(*l), by_seq);
 	for (size_t i = 0; i < n; i++) {
 		if (bad == 0)
 			bad = load_second(s, &l[i]);
