@@ -11,6 +11,7 @@
 #include <fnmatch.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <utlist.h>
@@ -72,6 +73,7 @@ names_remove(struct names *n, struct name *name)
 {
 	HASH_DEL(n->table, name);
 	DL_DELETE(name->of->first, name);
+	free(name->was);
 	free(name);
 }
 

@@ -33,6 +33,8 @@ struct name {
 	/* Owned by session.c: */
 	int64_t wait_until_ms;			/* told then; 0: does not wait */
 	struct name *wait_prev, *wait_next;
+	char *was;				/* while it waits: the name in this directory that it had, as
+						 * far as the replica was told; NULL: it is told as new */
 
 	UT_hash_handle hh;
 	ino_t dir;				/* the key: from here on */

@@ -281,8 +281,10 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	atomic_fetch_add(&i->writers, 1);
 	e->attr_timeout = OPENING;
 	atomic_store(&i->cached, false);
-	if (name != NULL)
+	if (name != NULL) {
+		session_name_made(fs, name->dir, name->text, true);
 		session_name_new(fs, name, true);
+	}
 	passed = backing_open(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 	if (passed) {

@@ -145,6 +145,8 @@ enter_new(struct fs *fs, const struct place *p, struct fuse_entry_param *e)
 		return rc;
 	i = inode_of(fs, e->ino);
 	atomic_store(&i->looked, true);
+	if (inode_in_tree(fs, p->dir))
+		session_name_made(fs, p->dir->key.ino, p->name, S_ISREG(i->type) || S_ISLNK(i->type));
 	if (name != NULL && S_ISDIR(i->type))
 		session_tell(fs, (struct replica_event){
 			.op = REPLICA_MKDIR,
@@ -385,6 +387,17 @@ tell_rename(struct fs *fs, const struct place *a, const struct place *b, const s
 		});
 }
 
+/* (view, locked) Is it told later, as it may be a backup that an editor makes? */
+static bool
+is_put_aside(struct fs *fs, const struct place *a, const struct place *b, const struct stat st[2])
+{
+	struct name *name = names_find(&fs->names, b->dir->key.ino, b->name);
+
+	return name != NULL && a->dir == b->dir && S_ISREG(st[0].st_mode) && st[0].st_nlink == 1 &&
+	    name_inode(name)->key.ino == st[0].st_ino && (st[1].st_ino == 0 || S_ISREG(st[1].st_mode)) &&
+	    session_name_moved(fs, name, a->name);
+}
+
 /* (view) */
 static int
 rename_and_tell(struct fs *fs, const struct place *a, const struct place *b, unsigned flags)
@@ -408,8 +421,10 @@ rename_and_tell(struct fs *fs, const struct place *a, const struct place *b, uns
 	if (!inode_in_tree(fs, a->dir) || (st[0].st_ino == st[1].st_ino && st[0].st_dev == st[1].st_dev))
 		return 0;
 	pthread_mutex_lock(&fs->lock);
+	session_name_made(fs, b->dir->key.ino, b->name, S_ISREG(st[0].st_mode) || S_ISLNK(st[0].st_mode));
 	rename_names(fs, a, b, exchange);
-	tell_rename(fs, a, b, st, exchange);
+	if (exchange || !is_put_aside(fs, a, b, st))
+		tell_rename(fs, a, b, st, exchange);
 	pthread_mutex_unlock(&fs->lock);
 	return 0;
 }

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include "fs/fs.h"
 #include "fs/notify.h"
 #include "replication/mark.h"
+#include "replication/mem.h"
 
 enum {
 	QUIET_MS = 2000,	/* a file that stays open is told after this time without writes */
@@ -62,10 +65,30 @@ stop_waiting(struct fs *fs, struct name *name)
 	}
 }
 
+/* It has another name than the replica knows. */
+static void
+tell_moved(struct fs *fs, struct name *name)
+{
+	session_tell(fs, (struct replica_event){
+		.op = REPLICA_RENAME,
+		.ino = name_inode(name)->key.ino,
+		.dir = name->dir,
+		.name = name->was,
+		.dir2 = name->dir,
+		.name2 = name->text,
+	});
+	free(name->was);
+	name->was = NULL;
+}
+
 static void
 tell_write(struct fs *fs, struct name *name, bool unsure)
 {
 	stop_waiting(fs, name);
+	if (name->was != NULL) {
+		tell_moved(fs, name);	/* as it is by now */
+		return;
+	}
 	session_tell(fs, (struct replica_event){
 		.op = REPLICA_WRITE,
 		.ino = name_inode(name)->key.ino,
@@ -73,6 +96,16 @@ tell_write(struct fs *fs, struct name *name, bool unsure)
 		.name = name->text,
 		.unsure = unsure,
 	});
+}
+
+static void
+start_waiting(struct fs *fs, struct name *name)
+{
+	if (name->wait_until_ms == 0) {
+		DL_APPEND2(fs->sessions.waiting, name, wait_prev, wait_next);
+		session_wake_timer(fs);
+	}
+	name->wait_until_ms = session_now_ms() + PASSING_MS;
 }
 
 /* The name has content to be told.  Returns whether it was told already. */
@@ -83,11 +116,7 @@ name_written(struct fs *fs, struct name *name, bool unsure)
 		tell_write(fs, name, unsure);
 		return true;
 	}
-	if (name->wait_until_ms == 0) {
-		DL_APPEND2(fs->sessions.waiting, name, wait_prev, wait_next);
-		session_wake_timer(fs);
-	}
-	name->wait_until_ms = session_now_ms() + PASSING_MS;
+	start_waiting(fs, name);
 	return false;
 }
 
@@ -102,6 +131,46 @@ void
 session_name_gone(struct fs *fs, struct name *name)
 {
 	stop_waiting(fs, name);
+	if (name->was != NULL)
+		tell_moved(fs, name);
+}
+
+bool
+session_name_moved(struct fs *fs, struct name *name, const char *was)
+{
+	if (!name_is_passing(name->text) || name_is_passing(was))
+		return false;
+	name->was = mem_str(was);
+	start_waiting(fs, name);
+	return true;
+}
+
+void
+session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain)
+{
+	struct name *name, *tmp;
+
+	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next) {
+		if (name->was == NULL || name->dir != dir || strcmp(name->was, text) != 0)
+			continue;
+		if (!plain) {
+			stop_waiting(fs, name);
+			tell_moved(fs, name);
+			continue;
+		}
+		free(name->was);
+		name->was = NULL;
+	}
+}
+
+void
+session_tell_moved(struct fs *fs)
+{
+	struct name *name, *tmp;
+
+	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next)
+		if (name->was != NULL)
+			tell_write(fs, name, false);
 }
 
 /* Other names of it may stand that we do not know: the replica does.  It looks at
@@ -119,7 +188,7 @@ session_name_unlinked(struct fs *fs, struct name *name)
 			tell_write(fs, name, true);
 		inode_fd_put_locked(fs, i);
 	}
-	stop_waiting(fs, name);
+	session_name_gone(fs, name);
 }
 
 void
@@ -376,6 +445,8 @@ session_attr(struct fs *fs, struct inode *i, unsigned which, const int64_t mtime
 	if (!inode_replicated(fs, i))
 		return;
 	DL_FOREACH(i->names.first, name) {
+		if (name->was != NULL)
+			tell_write(fs, name, false);
 		e.dir = name->dir;
 		e.name = name->text;
 		session_tell(fs, e);

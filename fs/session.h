@@ -5,6 +5,11 @@
  * quiet for two seconds though still open, when the mount ends.  Names that
  * editors use for a moment wait one second more.
  *
+ * A file that is renamed to such a name may be an editor's backup: it waits as
+ * well.  If the name that it had is made anew meanwhile, that is one new version
+ * of the file there, as if it had been written in place, and what was moved
+ * away is told as new, if it lasts.
+ *
  * What is passed through is written unseen.  Such files are watched: looked at
  * (size, mtime, ctime) when they are opened for writing, closed or synced, and
  * each second between.  One that is closed can be mapped still; it is watched,
@@ -82,6 +87,14 @@ void		 session_name_new(struct fs *fs, struct name *name, bool open);
 void		 session_name_gone(struct fs *fs, struct name *name);
 void		 session_name_unlinked(struct fs *fs, struct name *name);
 
+/* (view, locked) name, of a file, was dir/was until now, and stands where nothing
+ * is known to stand.  Does its telling wait?  Else it is the caller's. */
+bool		 session_name_moved(struct fs *fs, struct name *name, const char *was);
+
+/* (view, locked) Something is made as dir/text, or moved there, and will be told; plain:
+ * it has content of its own, as files have. */
+void		 session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain);
+
 /* (locked) A remote change takes the name away, maybe to give the inode another:
  * what waits to be told under it is told later, under the names it has then. */
 void		 session_name_taken(struct fs *fs, struct name *name);
@@ -94,6 +107,9 @@ void		 session_look_mapped(struct fs *fs);
 
 /* (locked) Tells what waits, now. */
 void		 session_tell_waiting(struct fs *fs);
+
+/* (locked) Of that, what moved away and was not made anew. */
+void		 session_tell_moved(struct fs *fs);
 
 /* (locked) The name itself stays, but its inode is being forgotten. */
 void		 session_name_dropped(struct fs *fs, struct name *name);

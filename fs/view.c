@@ -84,6 +84,16 @@ tell_waiting(void *ctx)
 }
 
 static void
+tell_moved(void *ctx)
+{
+	struct fs *fs = ctx;
+
+	pthread_mutex_lock(&fs->lock);
+	session_tell_moved(fs);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+static void
 entry_changed(void *ctx, ino_t dir, const char *name)
 {
 	struct fs *fs = ctx;
@@ -150,6 +160,7 @@ view_of(struct fs *fs)
 		.replaced = replaced,
 		.moved = moved,
 		.tell_waiting = tell_waiting,
+		.tell_moved = tell_moved,
 		.entry_changed = entry_changed,
 		.inode_changed = inode_changed,
 		.settle = settle,

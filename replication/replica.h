@@ -76,6 +76,9 @@ struct replica_view {
 	/* Tells the replica now what waits to be told.  Called with the view
 	 * lock held, shared or exclusively. */
 	void (*tell_waiting)(void *ctx);
+	/* (locked) Of that, files that do not stand any more where they are thought
+	 * to be. */
+	void (*tell_moved)(void *ctx);
 	/* dir/name stands for something else than before, or for nothing. */
 	void (*entry_changed)(void *ctx, ino_t dir, const char *name);
 	/* Attributes of an inode changed. */

@@ -334,6 +334,8 @@ lock_view(struct replica *r)
 {
 	for (unsigned tries = 0; !r->view_held; tries++) {
 		pthread_rwlock_wrlock(&r->view_lock);
+		if (r->view)
+			r->view->tell_moved(r->view->ctx);
 		pthread_mutex_lock(&r->queue_lock);
 		/* Users who never pause wait for once. */
 		r->view_held = (!r->first && !r->taken) || tries >= HOLD_TRIES;
