@@ -218,6 +218,24 @@ apply_mode(struct replica *r, int dirfd, const char *name, const struct stat *st
 	return chmod(path, mode & mask) < 0 ? -errno : 1;
 }
 
+/* What stood under that name before had them: nobody set them on this. */
+static int
+remove_others(const char *path, const struct attrs *a)
+{
+	static char list[XATTR_LIST_MAX];
+	ssize_t len = llistxattr(path, list, sizeof(list));
+	int n = 0;
+
+	for (char *p = list; len > 0 && p < list + len; p += strlen(p) + 1) {
+		char key[300];
+
+		snprintf(key, sizeof(key), "x.%.255s", p);
+		if (travels(p) && !attrs_find(a, key) && lremovexattr(path, p) == 0)
+			n++;
+	}
+	return n;
+}
+
 static int
 apply_xattrs(int dirfd, const char *name, const struct stat *st, const struct attrs *a)
 {
@@ -243,7 +261,8 @@ apply_xattrs(int dirfd, const char *name, const struct stat *st, const struct at
 				n++;
 		}
 	}
-	return n;
+	/* Those of the root stay local. */
+	return strcmp(name, ".") == 0 ? n : n + remove_others(path, a);
 }
 
 static int

@@ -141,4 +141,21 @@ within 15 "so does a path of 3,800 bytes" '[ "$(deep $s)" = deep ]'
 within 15 "and an edit there goes back" '[ "$(deep $l)" = deeper ]'
 mv $l/$part $l/short
 within 15 "its top is renamed" '[ -e $s/short ] && [ ! -e $s/$part ]'
+
+# Of directories that come to stand under one name, that moved first has the say.
+color() { getfattr --only-values -n user.color "$1" 2>/dev/null; }
+mkdir $l/first $l/second
+synced laptop server
+setfattr -n user.color -v red $l/second
+synced laptop server
+split laptop server
+mv $l/first $l/united
+sleep 0.02
+mv $s/second $s/united
+is "which has none where it stood alone" "$(color $l/united)" ""
+is "and one there" "$(color $s/united)" red
+heal laptop server
+synced laptop server
+is "one that has no attribute hides that of the other" "$(color $l/united)$(color $s/united)" ""
+is "in the stores, too" "$(color laptop/store/united)$(color server/store/united)" ""
 done_testing
