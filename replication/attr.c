@@ -101,6 +101,20 @@ attrs_same_values(const struct attrs *a, const struct attrs *b)
 	return true;
 }
 
+bool
+cell_is_extended(const struct cell *c)
+{
+	return strncmp(c->key, "x.", 2) == 0;
+}
+
+void
+attrs_without_others(struct attrs *a, const struct attrs *before, struct stamp at)
+{
+	for (uint32_t i = 0; before && i < before->len; i++)
+		if (before->c[i].value && cell_is_extended(&before->c[i]) && !attrs_find(a, before->c[i].key))
+			attrs_set(a, before->c[i].key, NULL, 0, at);
+}
+
 struct attrs
 attrs_copy(const struct attrs *a)
 {

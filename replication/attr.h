@@ -36,6 +36,12 @@ int		 stamp_compare(struct stamp a, struct stamp b);
 
 const struct cell *attrs_find(const struct attrs *a, const char *key);
 
+/* Is it that of an extended attribute?  A file need not have those. */
+bool		 cell_is_extended(const struct cell *c);
+
+/* Says of extended attributes that are in `before` and not in a that they are removed. */
+void		 attrs_without_others(struct attrs *a, const struct attrs *before, struct stamp at);
+
 /* Sets a cell whatever was there; copies key and value. */
 void		 attrs_set(struct attrs *a, const char *key, const void *value, uint32_t len, struct stamp at);
 

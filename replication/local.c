@@ -96,6 +96,9 @@ put(struct state *s, const struct put *p)
 	if (v.has_base)
 		v.base = *p->base;
 	v.attrs = carry_attrs(&p->file->attrs, p->old && !p->restamp ? &p->old->attrs : NULL, v.slot_at);
+	/* It has not what was set on what stood there before: such a cell of the slot would
+	 * outlive that. */
+	attrs_without_others(&v.attrs, regval_slot_find(&r->shown, p->slot), v.slot_at);
 	regval_add(&r->shown, &v);
 	state_reg_changed(s, r);
 }

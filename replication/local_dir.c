@@ -78,6 +78,8 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 	fd = disk_fd(&r->disk, up);
 	if (st.st_nlink && fd >= 0) {
 		disk_attrs_read(r, fd, name, &st, NULL, &a);
+		/* One that was removed and stands again had others. */
+		attrs_without_others(&a, &d->val.attrs, (struct stamp){ 0, 0 });
 		for (uint32_t i = 0; i < a.len; i++)
 			if (strcmp(a.c[i].key, "mode") != 0)
 				attrs_set(&d->val.attrs, a.c[i].key, a.c[i].value, a.c[i].len, state_stamp(r->s));

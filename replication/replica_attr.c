@@ -250,7 +250,7 @@ apply_xattrs(int dirfd, const char *name, const struct stat *st, const struct at
 		const struct cell *c = &a->c[i];
 		ssize_t len;
 
-		if (strncmp(c->key, "x.", 2) != 0 || !travels(c->key + 2))
+		if (!cell_is_extended(c) || !travels(c->key + 2))
 			continue;
 		len = lgetxattr(path, c->key + 2, value, sizeof(value));
 		if (!c->value) {
@@ -313,7 +313,7 @@ disk_attrs_differ(struct replica *r, int dirfd, const char *name, const struct s
 	for (uint32_t i = 0; i < now.len && !differ; i++)
 		differ = !cell_same_value(&now.c[i], attrs_find(a, now.c[i].key));
 	for (uint32_t i = 0; i < a->len && !differ; i++)
-		differ = a->c[i].value && strncmp(a->c[i].key, "x.", 2) == 0 && !attrs_find(&now, a->c[i].key);
+		differ = a->c[i].value && cell_is_extended(&a->c[i]) && !attrs_find(&now, a->c[i].key);
 	attrs_fini(&now);
 	return differ;
 }

@@ -158,4 +158,27 @@ heal laptop server
 synced laptop server
 is "one that has no attribute hides that of the other" "$(color $l/united)$(color $s/united)" ""
 is "in the stores, too" "$(color laptop/store/united)$(color server/store/united)" ""
+
+# What is made anew has not the attributes of what stood there before.
+again="file dir over linked moved"
+for f in file over linked moved; do echo old >$l/$f; done
+mkdir $l/dir
+for f in $again; do setfattr -n user.color -v red $l/$f; done
+synced laptop server
+is "attributes arrive" "$(for f in $again; do color $s/$f; done)" redredredredred
+rm $l/file $l/linked $l/moved
+rmdir $l/dir
+synced laptop server
+echo new >$l/file
+mkdir $l/dir
+echo new >$l/plain
+ln $l/plain $l/linked
+cp $l/plain $l/aside
+mv $l/aside $l/over
+cp $l/plain $l/aside
+mv $l/aside $l/moved
+synced laptop server
+for f in $again; do
+	is "$f, made anew, has none" "$(color $l/$f)$(color $s/$f)$(color server/store/$f)" ""
+done
 done_testing
