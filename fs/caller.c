@@ -63,18 +63,49 @@ caller_fsetid(bool have)
 	syscall(SYS_capset, &header, data);
 }
 
-void
-caller_write_begin(fuse_req_t req)
+bool
+caller_in_group(fuse_req_t req, gid_t gid)
 {
-	if (fuse_req_ctx(req)->uid != 0)
-		caller_fsetid(false);
+	enum { MOST = 1024 };
+	gid_t groups[MOST];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, MOST, groups);
+	for (int i = 0; i < n && i < MOST; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+struct caller_write
+caller_write_begin(fuse_req_t req, int fd)
+{
+	struct caller_write w = { 0 };
+	struct stat st;
+
+	if (fuse_req_ctx(req)->uid == 0)
+		return w;
+	if (fstat(fd, &st) == 0 && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID) {
+		w.keeps_setgid = caller_in_group(req, st.st_gid);
+		w.loses_setgid = !w.keeps_setgid;
+	}
+	caller_fsetid(false);
+	return w;
 }
 
 void
-caller_write_end(fuse_req_t req)
+caller_write_end(fuse_req_t req, int fd, struct caller_write w)
 {
+	int before = errno;
+	struct stat st;
+
 	if (fuse_req_ctx(req)->uid != 0)
 		caller_fsetid(true);
+	if ((w.keeps_setgid || w.loses_setgid) && fstat(fd, &st) == 0 && ((st.st_mode & S_ISGID) != 0) != w.keeps_setgid)
+		chmod(fd_path(fd).s, (st.st_mode ^ S_ISGID) & 07777);
+	errno = before;
 }
 
 /* The group that a new file in dir has: -1 if it has it already, as in a setgid

@@ -21,9 +21,20 @@ void		 caller_end(void);
  * written or truncated loses setuid and setgid, as it does for most users. */
 void		 caller_fsetid(bool have);
 
-/* The same around a write on behalf of the caller, if that is not root. */
-void		 caller_write_begin(struct fuse_req *req);
-void		 caller_write_end(struct fuse_req *req);
+/*
+ * The same around a write on behalf of the caller, if that is not root, to the file
+ * behind fd, which may be an O_PATH one.  A setgid bit without execution for the
+ * group stays if the caller is in that group; the kernel knows but ours.
+ */
+struct caller_write {
+	bool keeps_setgid, loses_setgid;
+};
+
+struct caller_write caller_write_begin(struct fuse_req *req, int fd);
+void		 caller_write_end(struct fuse_req *req, int fd, struct caller_write w);
+
+/* Is the caller in that group? */
+bool		 caller_in_group(struct fuse_req *req, gid_t gid);
 
 /* Gives what was just made as dir/name to the caller.  mode as asked for. */
 int		 caller_own(const struct fs *fs, struct fuse_req *req, int dir, const char *name, mode_t mode);

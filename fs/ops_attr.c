@@ -86,6 +86,7 @@ static int
 set_attrs(fuse_req_t req, int fd, const struct stat *a, int to_set, const struct handle *h)
 {
 	struct fd_path path = fd_path(fd);
+	struct caller_write w;
 	int rc;
 
 	if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0 &&
@@ -95,9 +96,9 @@ set_attrs(fuse_req_t req, int fd, const struct stat *a, int to_set, const struct
 	if ((to_set & FUSE_SET_ATTR_MODE) != 0 && chmod(path.s, a->st_mode & 07777) < 0)
 		return -errno;
 	if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
-		caller_write_begin(req);
+		w = caller_write_begin(req, fd);
 		rc = set_size(path.s, a->st_size, h) < 0 ? -errno : 0;
-		caller_write_end(req);
+		caller_write_end(req, fd, w);
 		if (rc < 0)
 			return rc;
 	}
@@ -429,21 +430,6 @@ change_xattr(struct fs *fs, struct inode *i, const char *xattr, const char *valu
 	return rc;
 }
 
-static bool
-in_group(fuse_req_t req, gid_t gid)
-{
-	enum { MOST = 1024 };
-	gid_t groups[MOST];
-	int n = fuse_req_getgroups(req, MOST, groups);
-
-	if (fuse_req_ctx(req)->gid == gid)
-		return true;
-	for (int i = 0; i < n && i < MOST; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
 /* (view) Who sets an access list of a file whose group he is not in takes its
  * setgid away, as by chmod. */
 static void
@@ -454,7 +440,7 @@ drop_setgid(fuse_req_t req, struct inode *i)
 	int fd;
 
 	if (fuse_req_ctx(req)->uid == 0 || stat_inode(fs, i, &st) < 0 || (st.st_mode & S_ISGID) == 0 ||
-	    in_group(req, st.st_gid))
+	    caller_in_group(req, st.st_gid))
 		return;
 	fd = inode_fd_get(fs, i);
 	if (fd >= 0) {

@@ -91,15 +91,18 @@ open_fd(fuse_req_t req, struct inode *i, int flags)
 {
 	struct fs *fs = ops_fs(req);
 	int path_fd = inode_fd_get(fs, i);
+	struct caller_write w = { 0 };
 	int fd;
 
 	if (path_fd < 0)
 		return path_fd;
-	caller_write_begin(req);	/* O_TRUNC writes */
+	if ((flags & O_TRUNC) != 0)
+		w = caller_write_begin(req, path_fd);
 	fd = open(fd_path(path_fd).s, own_flags(flags));
 	if (fd < 0)
 		fd = -errno;
-	caller_write_end(req);
+	if ((flags & O_TRUNC) != 0)
+		caller_write_end(req, path_fd, w);
 	inode_fd_put(fs, i);
 	return fd;
 }
@@ -377,14 +380,15 @@ void
 ops_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
+	struct caller_write w;
 	ssize_t n;
 
 	(void)node;
-	caller_write_begin(req);
+	w = caller_write_begin(req, h->fd);
 	n = pwrite(h->fd, buf, size, offset);
 	if (n < 0)
 		n = -errno;
-	caller_write_end(req);
+	caller_write_end(req, h->fd, w);
 	if (n < 0) {
 		ops_reply(req, (int)n);
 		return;
@@ -426,13 +430,14 @@ void
 ops_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	int rc = handle_fd(ops_fs(req), h);
+	int fd = handle_fd(ops_fs(req), h), rc = fd;
 
 	(void)node;
-	if (rc >= 0) {
-		caller_write_begin(req);
-		rc = fallocate(rc, mode, offset, length) < 0 ? -errno : 0;
-		caller_write_end(req);
+	if (fd >= 0) {
+		struct caller_write w = caller_write_begin(req, fd);
+
+		rc = fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
+		caller_write_end(req, fd, w);
 	}
 	if (rc == 0)
 		wrote(ops_fs(req), h);
@@ -460,6 +465,7 @@ ops_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in, struct fus
 {
 	struct handle *out = handle_of(fi_out);
 	int from = handle_fd(ops_fs(req), handle_of(fi_in)), to = handle_fd(ops_fs(req), out);
+	struct caller_write w;
 	ssize_t n;
 
 	(void)node_in;
@@ -468,11 +474,11 @@ ops_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in, struct fus
 		ops_reply(req, from < 0 ? from : to);
 		return;
 	}
-	caller_write_begin(req);
+	w = caller_write_begin(req, to);
 	n = copy_file_range(from, &off_in, to, &off_out, length, (unsigned)flags);
 	if (n < 0)
 		n = -errno;
-	caller_write_end(req);
+	caller_write_end(req, to, w);
 	if (n < 0) {
 		ops_reply(req, (int)n);
 		return;

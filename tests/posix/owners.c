@@ -191,6 +191,43 @@ others_write(void)
 	}
 }
 
+/* Setgid without execution for the group. */
+static void
+others_write_plain(void)
+{
+	for (size_t i = 0; i < sizeof writings / sizeof *writings; i++) {
+		char path[64];
+
+		snprintf(path, sizeof path, "plain-%s", writings[i].file);
+		writings[i].run(path);
+		claim(mode_of(path) == 0666, "%s by who is not in the group clears setgid without execution",
+		    writings[i].name);
+	}
+}
+
+static void
+members_write_plain(void)
+{
+	for (size_t i = 0; i < sizeof writings / sizeof *writings; i++) {
+		char path[64];
+
+		snprintf(path, sizeof path, "group-%s", writings[i].file);
+		writings[i].run(path);
+		claim(mode_of(path) == 02666, "%s by a member does not", writings[i].name);
+	}
+}
+
+static void
+put_plain(const char *prefix, const char *file, gid_t gid)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "%s-%s", prefix, file);
+	put(path, "some text", 0666);
+	must(chown(path, 0, gid));
+	must(chmod(path, 02666));
+}
+
 static void
 owner_writes(void)
 {
@@ -240,9 +277,15 @@ group_owners(void)
 	as_user(ALICE, ALICE, 0, alice_makes);
 	as_user(ALICE, ALICE, SHARED_GROUP, alice_in_the_group);
 	put("source", "source", 0644);
-	for (size_t i = 0; i < sizeof writings / sizeof *writings; i++)
+	for (size_t i = 0; i < sizeof writings / sizeof *writings; i++) {
 		put(writings[i].file, "some text", 06777);
+		put_plain("plain", writings[i].file, 0);
+		put_plain("group", writings[i].file, SHARED_GROUP);
+	}
+	usleep(100000);		/* the mount hears of the closes a little later */
 	as_user(ALICE, ALICE, 0, others_write);
+	as_user(ALICE, ALICE, 0, others_write_plain);
+	as_user(ALICE, ALICE, SHARED_GROUP, members_write_plain);
 	put("hers-suid", "x", 0755);
 	put("hers-suid2", "x", 0755);
 	must(chown("hers-suid", ALICE, ALICE));
