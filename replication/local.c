@@ -236,6 +236,14 @@ counting_move(const struct dir *d)
 }
 
 static void
+without_extended(struct attrs *a, struct stamp at)
+{
+	for (uint32_t i = 0; i < a->len; i++)
+		if (a->c[i].value && cell_is_extended(&a->c[i]))
+			attrs_set(a, a->c[i].key, NULL, 0, at);
+}
+
+static void
 remove_dirs(struct state *s, const struct folder *f)
 {
 	for (size_t i = 0; i < f->len; i++) {
@@ -245,6 +253,8 @@ remove_dirs(struct state *s, const struct folder *f)
 
 		if (d->val.moves_len)
 			dirval_set_move(&d->val, dot, m.to, m.from, m.at);	/* where it was removed */
+		/* Who makes it anew may have forgotten them. */
+		without_extended(&d->val.attrs, state_stamp(s));
 		dirval_clear_live(&d->val);
 		state_dir_changed(s, d);
 	}
