@@ -23,6 +23,7 @@
 #define MOVE_MAX 112		/* and its two names */
 #define DIRECTORY_MAX 64	/* and its name, vector, makings, modes, moves and attributes */
 #define BATCH_MAX 16		/* and a vector, and its rows */
+#define WATERMARK_MAX 64	/* and two vectors */
 #define ROW_MAX 64		/* of the index: and one value or two */
 
 static size_t
@@ -160,6 +161,11 @@ laws_sent(struct world *w, struct wire *x, const uint8_t *p, size_t len)
 	if (f && f->what_case == SIBFS__WIRE__FRAME__WHAT_BATCH) {
 		check_batch(w, x->from, f->batch, len);
 		check_said(w, x, f->batch);
+	} else if (f && f->what_case == SIBFS__WIRE__FRAME__WHAT_WATERMARK) {
+		const Sibfs__Wire__Watermark *m = f->watermark;
+
+		if (len > WATERMARK_MAX + DOT_MAX * (m->n_know + m->n_forgot) || m->n_know > w->len || m->n_forgot > w->len)
+			world_fail(w, "size: a watermark of %s has %zu bytes", step_node_name(x->from), len);
 	}
 	if (f)
 		sibfs__wire__frame__free_unpacked(f, NULL);

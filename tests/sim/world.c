@@ -19,7 +19,7 @@
 #include "tests/sim/ledger.h"
 
 #define DEEP_EVERY 8		/* steps between two looks into the ledger */
-#define SIGHT_EVERY 4		/* messages between two that must take nothing from sight */
+#define SIGHT_EVERY 2		/* messages between two that must take nothing from sight */
 #define GRAIN 8000		/* of clocks: stamps of two replicas may be equal */
 #define SYNC_MAX 100000		/* messages that two replicas may need */
 
