@@ -85,6 +85,8 @@ static const char *const sql[SQL_STATEMENTS] = {
 	[SQL_GET_REG] = "SELECT seq, flags, data FROM regs WHERE dir = ? AND name = ?",
 	[SQL_DELETE_REG] = "DELETE FROM regs WHERE dir = ? AND name = ?",
 	[SQL_REGS_SINCE] = "SELECT dir, name, seq FROM regs WHERE seq > ? ORDER BY seq LIMIT ?",
+	[SQL_REGS_GONE] = "SELECT dir, name, seq FROM regs WHERE seq > ? AND seq <= ? AND (NOT live OR flags & 1)"
+	    " ORDER BY seq LIMIT ?",
 	[SQL_REGS_PENDING] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 5",
 	[SQL_REGS_CONFLICT] = "SELECT dir, name, seq FROM regs WHERE flags != 0 AND flags & 2",
 	[SQL_REGS_IN_DIR] = "SELECT dir, name, seq FROM regs WHERE dir = ?",

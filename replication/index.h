@@ -60,6 +60,9 @@ int		 index_delete_reg(struct index *x, const struct reg *r);
 typedef int	 index_reg_fn(void *arg, uint64_t dir_num, const char *name, uint64_t seq);
 
 int		 index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn *fn, void *arg);
+/* The same of those changes after `seq`, up to `upto`, that may be removals: of
+ * what shows nothing, or waits to show something else. */
+int		 index_regs_gone(struct index *x, uint64_t seq, uint64_t upto, size_t limit, index_reg_fn *fn, void *arg);
 /* Those that wait for content, or that the disk does not show yet. */
 int		 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg);
 int		 index_regs_in_conflict(struct index *x, index_reg_fn *fn, void *arg);

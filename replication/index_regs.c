@@ -174,6 +174,17 @@ index_regs_since(struct index *x, uint64_t seq, size_t limit, index_reg_fn *fn, 
 }
 
 int
+index_regs_gone(struct index *x, uint64_t seq, uint64_t upto, size_t limit, index_reg_fn *fn, void *arg)
+{
+	sqlite3_stmt *st = x->st[SQL_REGS_GONE];
+
+	sqlite3_bind_int64(st, 1, (int64_t)seq);
+	sqlite3_bind_int64(st, 2, (int64_t)upto);
+	sqlite3_bind_int64(st, 3, limit > INT64_MAX ? -1 : (int64_t)limit);
+	return each(st, fn, arg);
+}
+
+int
 index_regs_pending(struct index *x, index_reg_fn *fn, void *arg)
 {
 	return each(x->st[SQL_REGS_PENDING], fn, arg);

@@ -32,6 +32,12 @@ link_fd(const struct link *l)
 }
 
 bool
+link_has_more(const struct link *l)
+{
+	return l->more && l->out.len <= l->out_high && !l->closing;
+}
+
+bool
 link_is_up(const struct link *l)
 {
 	return l->greeted && !l->closing;

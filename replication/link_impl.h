@@ -125,6 +125,7 @@ struct link {
 	uint64_t window;		/* end of the window under way; 0: none */
 	unsigned pass;			/* 0: what lives; 1: what was removed */
 	uint64_t pass_seq;
+	bool more;			/* there is more to send, and it waits for its turn alone */
 	bool news;			/* something was sent since the last watermark */
 	struct vv know;			/* theirs, as far as we know */
 	struct told *told;

@@ -16,6 +16,8 @@
 #include "replication/link_impl.h"
 
 #define COPY_WORTH 1024		/* to ask would cost about as much */
+#define TURN_STRETCHES 10	/* then others have a turn */
+#define GONE_STEP 20000		/* changes that are gone through for removals at a time */
 #define PLACES_MAX 16		/* of one content, that are looked at for one the peer has */
 
 struct row_list {
@@ -224,23 +226,45 @@ send_window_dirs(struct link *l, struct batch *b)
 	}
 }
 
+/* The rows of the next stretch; false: there are no more in this pass. */
+static bool
+collect_rows(struct link *l, struct row_list *q)
+{
+	uint64_t upto = l->window;
+
+	if (l->pass == 0) {
+		index_regs_since(l->r->x, l->pass_seq, BATCH_ROWS, collect_row, q);
+		return q->len == BATCH_ROWS;
+	}
+	/* Most changes are none of these: they are not even read. */
+	if (upto - l->pass_seq > GONE_STEP)
+		upto = l->pass_seq + GONE_STEP;
+	index_regs_gone(l->r->x, l->pass_seq, upto, BATCH_ROWS, collect_row, q);
+	if (q->len == BATCH_ROWS)
+		return true;
+	l->pass_seq = upto;
+	return upto < l->window;
+}
+
 /* One stretch of the window under way. */
 static void
 send_stretch(struct link *l)
 {
 	struct row_list q = { .l = l };
 	struct batch b = { 0 };
+	bool more;
 
 	if (l->pass_seq == l->sent_seq)
 		send_window_dirs(l, &b);
-	index_regs_since(l->r->x, l->pass_seq, BATCH_ROWS, collect_row, &q);
+	more = collect_rows(l, &q);
 	for (size_t i = 0; i < q.len; i++) {
 		add_row(l, &b, &q.rows[i]);
-		l->pass_seq = q.rows[i].seq;
+		if (q.rows[i].seq > l->pass_seq)
+			l->pass_seq = q.rows[i].seq;
 		free(q.rows[i].name);
 	}
 	send_batch(l, &b);
-	if (q.len == BATCH_ROWS)
+	if (more)
 		return;
 	if (l->pass == 0) {
 		l->pass = 1;
@@ -269,6 +293,7 @@ came_far(const struct link *l)
 void
 link_pump_changes(struct link *l)
 {
+	l->more = false;
 	if (!l->subscribed || l->barrier_wait || l->closing || l->out.len > l->out_high)
 		return;
 	/* While paused only what was asked for by hand. */
@@ -283,8 +308,12 @@ link_pump_changes(struct link *l)
 		return;
 	if (!link_check_full(l))
 		return;
-	while (l->out.len <= l->out_high && !l->closing && start_window(l))
+	for (unsigned n = 0; l->out.len <= l->out_high && !l->closing && start_window(l); n++) {
+		l->more = n == TURN_STRETCHES;
+		if (l->more)
+			return;
 		send_stretch(l);
+	}
 	while (!l->closing && l->subscribed && !l->window && l->sent_seq >= l->r->s->seq &&
 	    (l->news || l->due_len || !l->continuous || knows_more(l) || came_far(l)))
 		link_send_watermark(l);

@@ -506,6 +506,8 @@ timeout_ms(struct replica *r)
 	for (struct link *l = r->links; l; l = link_next(l)) {
 		int64_t wait = link_wait_ms(l);
 
+		if (link_has_more(l))
+			ms = 0;
 		if (wait && wait < ms)
 			ms = wait;
 	}
@@ -545,6 +547,9 @@ serve_ready(struct replica *r, const struct polled *p)
 				break;
 			}
 	}
+	for (l = r->links; l; l = link_next(l))
+		if (link_has_more(l))
+			link_pump(l);
 }
 
 static void

@@ -513,6 +513,7 @@ void		 link_pump(struct link *l);		/* sends what can be sent */
 void		 link_probe(struct link *l, int64_t within_ms);
 short		 link_events(struct link *l);		/* to poll for */
 int64_t		 link_wait_ms(struct link *l);		/* until a limit lets something through; 0: none holds it */
+bool		 link_has_more(const struct link *l);	/* to send at once: it gave others a turn */
 int		 link_fd(const struct link *l);
 void		 link_ready(struct link *l, short revents);	/* may end and free it */
 void		 link_close(struct link *l, const char *state, const char *why);

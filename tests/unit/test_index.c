@@ -460,6 +460,41 @@ test_pending_conflicting_and_standing_ones_are_found(void **state)
 	reg_free(both);
 }
 
+/* What shows nothing, and what waits for something that may be nothing. */
+static void
+test_changes_that_may_be_removals_are_listed_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct seen q = SEEN;
+
+	for (unsigned i = 0; i < 8; i++) {
+		char name[] = { (char)('a' + i), '\0' };
+		struct reg *r = make_reg(&dirs[0], name, 8 - i);
+
+		while (i % 4 && !r->shown.len) {
+			regval_fini(&r->shown);
+			r->shown = random_regval();
+		}
+		if (i % 4 == 0) {
+			regval_fini(&r->shown);
+			r->shown = (struct regval){ 0 };
+		}
+		if (i % 4 == 1)
+			r->pending = mem_alloc(sizeof(*r->pending));
+		assert_int_equal(index_put_reg(f->x, r, i % 2), 0);
+		reg_free(r);
+	}
+	assert_int_equal(index_regs_gone(f->x, 0, 8, SIZE_MAX, see, &q), 0);
+	assert_string_equal(q.text, "1/f 1/e 1/b 1/a ");
+	assert_true(q.sorted);
+	q = SEEN;
+	assert_int_equal(index_regs_gone(f->x, 3, 7, SIZE_MAX, see, &q), 0);
+	assert_string_equal(q.text, "1/e 1/b ");
+	q = SEEN;
+	assert_int_equal(index_regs_gone(f->x, 0, 8, 3, see, &q), 0);
+	assert_string_equal(q.text, "1/f 1/e 1/b ");
+}
+
 static size_t
 count_some_content(struct index *x, uint8_t fill, size_t limit)
 {
@@ -966,6 +1001,7 @@ main(void)
 		TEST(test_changes_are_listed_in_order_from_any_point),
 		TEST(test_the_index_may_be_read_from_within_a_listing),
 		TEST(test_pending_conflicting_and_standing_ones_are_found),
+		TEST(test_changes_that_may_be_removals_are_listed_alone),
 		TEST(test_content_is_found_under_each_of_its_names),
 		TEST(test_of_many_places_of_a_content_some_are_read),
 		TEST(test_files_are_counted_as_they_come_and_go),
