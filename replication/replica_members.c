@@ -162,7 +162,7 @@ members_doubt(struct replica *r, const struct relabel *l, size_t n)
 		m->dirty |= less;
 	}
 	vv_clear(&r->forgetting.done);
-	vv_clear(&r->forgetting.stable);
+	vv_fini(&r->forgetting.stable);
 	r->forgetting.stage = FORGET_REST;
 }
 
