@@ -1,6 +1,7 @@
 #!/bin/bash
-# Attributes that are set on a file which goes elsewhere at once, before that can
-# have been looked at.
+# Attributes belong to a file and not to its name: those that are set on one which goes
+# elsewhere at once, before that can have been looked at, and those of one that was there
+# before.
 . "$(dirname "$0")/../lib/cluster.sh"
 cluster_start
 pair laptop server
@@ -36,4 +37,22 @@ colored() {
 is "so do extended attributes" "$(colored $l) $(colored server/mnt)" "600 600"
 is "those of others are as they were" "$(cd $l/d && grep -l other ./* | xargs stat -c %a | sort -u)" 644
 same_tree "the peer shows the same" laptop server
+
+mkdir $l/again
+echo 1 >$l/removed
+echo 1 >$l/over
+setfattr -n user.color -v red $l/again $l/removed $l/over
+synced laptop server
+rmdir $l/again
+rm $l/removed
+synced laptop server
+mkdir $l/again
+echo 2 >$l/removed
+echo 2 >$l/new
+mv $l/new $l/over
+synced laptop server
+for m in $l server/mnt; do
+	is "what comes under a name has nothing of what was there, in $m" \
+	    "$(cd $m && getfattr -d again removed over 2>&1)" ""
+done
 done_testing
