@@ -438,6 +438,7 @@ work(struct replica *r)
 {
 	run_calls(r);
 	replica_settle_events(r);
+	local_look_at_dirs(r);
 	view_update(r);
 	if (r->s->dirty_regs.len || r->s->dirty_dirs.len || r->in_transaction || r->index_unsynced) {
 		if (replica_commit(r) == 0) {
@@ -497,7 +498,7 @@ timeout_ms(struct replica *r)
 		ms = next;
 	if (r->deferred.len && ms > DEFERRED_MS)
 		ms = DEFERRED_MS;
-	if (marks_due(r))
+	if (marks_due(r) || r->looks_len)
 		ms = 0;
 	if (control_waiting(r) && ms > 100)
 		ms = 100;

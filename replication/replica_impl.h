@@ -215,6 +215,11 @@ struct replica {
 	struct polled polled;
 
 	bool view_held;			/* we hold the view lock */
+	struct look {
+		uint64_t dir, ino;	/* inodes */
+		char *name;
+	} *looks;			/* directories to be looked at when all was told */
+	size_t looks_len;
 	struct note *notes;
 	size_t notes_len;
 	struct reg_list deferred;	/* pending ones that could not show yet */
@@ -339,6 +344,10 @@ void		 replica_recovered(struct replica *r);
 /* ---- replica_local.c, local_*.c (see local_impl.h) ---- */
 
 void		 local_event(struct replica *r, struct event *e);
+
+/* Directories that were found where they are not known to be.  May take hold of the
+ * view, until the next view_update. */
+void		 local_look_at_dirs(struct replica *r);
 
 /* A file that was to be hashed is looked at now: the replica stops. */
 void		 local_hash_now(struct replica *r, struct hash_job *j);

@@ -141,16 +141,53 @@ attrs_set_by(struct replica *r, const struct event *e, struct disk_dir *at)
 
 /* ---- one event ---- */
 
-/* What is being written is told when it is closed. */
+/* A directory that stands where it should: what is in it is looked at by itself. */
+static bool
+is_in_place(struct replica *r, const struct disk_dir *up, const char *name, ino_t ino)
+{
+	const struct disk_dir *dd = disk_find(&r->disk, ino);
+
+	return dd && dd->ids_len && dd->up == up && strcmp(dd->name, name) == 0;
+}
+
+/*
+ * What is being written is told when it is closed.  A directory that is new, or
+ * elsewhere, may be so by something that is told next: it waits until all was.
+ */
 static void
 look_at(struct replica *r, struct disk_dir *dd, const struct event *e)
 {
 	struct stat st;
 	int fd = disk_fd(&r->disk, dd);
 
-	if (fd >= 0 && fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == e->ino &&
-	    (S_ISDIR(st.st_mode) || !view_is_writing(r, st.st_ino)))
-		local_reconcile_name(r, dd, e->name);
+	if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->ino)
+		return;
+	if (!S_ISDIR(st.st_mode)) {
+		if (!view_is_writing(r, st.st_ino))
+			local_reconcile_name(r, dd, e->name);
+	} else if (!is_in_place(r, dd, e->name, e->ino)) {
+		r->looks = mem_resize(r->looks, r->looks_len + 1, sizeof(*r->looks));
+		r->looks[r->looks_len++] = (struct look){ dd->ino, e->ino, mem_str(e->name) };
+	}
+}
+
+void
+local_look_at_dirs(struct replica *r)
+{
+	if (!r->looks_len)
+		return;
+	view_hold(r);
+	for (size_t i = 0; i < r->looks_len; i++) {
+		const struct look *l = &r->looks[i];
+		struct disk_dir *dd = disk_find(&r->disk, l->dir);
+
+		if (dd && dd->ids_len && !is_in_place(r, dd, l->name, l->ino))
+			local_reconcile_name(r, dd, l->name);
+		free(l->name);
+	}
+	free(r->looks);
+	r->looks = NULL;
+	r->looks_len = 0;
 }
 
 void

@@ -199,6 +199,9 @@ replica_close(struct replica *r)
 	for (size_t i = 0; i < r->again_len; i++)
 		free(r->again[i].name);
 	free(r->again);
+	for (size_t i = 0; i < r->looks_len; i++)
+		free(r->looks[i].name);
+	free(r->looks);
 	free(r->polled.fds);
 	free(r->polled.who);
 	disk_fini(&r->disk);

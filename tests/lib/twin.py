@@ -5,19 +5,23 @@ must end alike, and leave the same.
     twin.py work MOUNTED NATIVE SEED OPERATIONS    does them
     twin.py compare TREE NATIVE [--links] [--exact]
 
-compare says what differs in type, mode, content, target, extended attributes, and in
+compare says what differs in type, owner, mode, content, target, extended attributes, and in
 times that were set (those are before 2015); --links: in hard links; --exact: in all times.
 """
 import ctypes, errno, mmap, os, random, stat, sys, time
 
 libc = ctypes.CDLL(None, use_errno=True)
-EXCHANGE = 2
+EXCHANGE, FOLLOW = 2, 0x400
 SET_BEFORE = 1420070400
 
 
+def call(function, *args):
+    if function(*(os.fsencode(a) if isinstance(a, str) else a for a in args)) != 0:
+        raise OSError(ctypes.get_errno(), function.__name__)
+
+
 def exchange(a, b):
-    if libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), EXCHANGE) != 0:
-        raise OSError(ctypes.get_errno(), "renameat2")
+    call(libc.renameat2, -100, a, -100, b, EXCHANGE)
 
 
 def write(path, how, data):
@@ -52,7 +56,7 @@ def unnamed(path, data):
     fd = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR, 0o640)
     try:
         os.write(fd, data)
-        os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+        call(libc.linkat, -100, f"/proc/self/fd/{fd}", -100, path, FOLLOW)
     finally:
         os.close(fd)
 
@@ -76,7 +80,7 @@ def choose(rnd):
     mode = rnd.choice((0o644, 0o600, 0o755, 0o440))
     when = (10 ** 18, 10 ** 18 + rnd.randrange(10 ** 17))
     key, value = f"user.{rnd.choice('mn')}", rnd.randbytes(5)
-    n = rnd.randrange(6000)
+    n, owner = rnd.randrange(6000), rnd.choice((0, 1, 2, 54321))
     return rnd.choice((
         lambda t: write(f"{t}/{p}", "wb", data), lambda t: write(f"{t}/{p}", "wb", data),
         lambda t: write(f"{t}/{p}", "ab", data), lambda t: write(f"{t}/{p}", "r+b", data),
@@ -87,6 +91,8 @@ def choose(rnd):
         lambda t: os.chmod(f"{t}/{p}", mode), lambda t: os.chmod(f"{t}/{p}", mode),
         lambda t: os.chmod(f"{t}/{d}", mode | 0o700),
         lambda t: os.setxattr(f"{t}/{p}", key, value), lambda t: os.removexattr(f"{t}/{p}", key),
+        lambda t: os.setxattr(f"{t}/{d}", key, value), lambda t: os.removexattr(f"{t}/{d}", key),
+        lambda t: os.lchown(f"{t}/{p}", owner, owner), lambda t: os.lchown(f"{t}/{d}", owner, owner),
         lambda t: os.rename(f"{t}/{p}", f"{t}/{q}"), lambda t: os.rename(f"{t}/{p}", f"{t}/{q}"),
         lambda t: os.rename(f"{t}/{p}", f"{t}/{q}"), lambda t: exchange(f"{t}/{p}", f"{t}/{q}"),
         lambda t: os.link(f"{t}/{p}", f"{t}/{q}", follow_symlinks=False), lambda t: os.unlink(f"{t}/{p}"),
@@ -124,7 +130,8 @@ def entries(top):
 def looks(path, links):
     st = os.lstat(path)
     is_file = stat.S_ISREG(st.st_mode)
-    return {"type": stat.S_IFMT(st.st_mode), "mode": st.st_mode if not stat.S_ISLNK(st.st_mode) else 0,
+    return {"type": stat.S_IFMT(st.st_mode), "owner": (st.st_uid, st.st_gid),
+            "mode": st.st_mode if not stat.S_ISLNK(st.st_mode) else 0,
             "content": hash(read(path)) if is_file else os.readlink(path) if stat.S_ISLNK(st.st_mode) else None,
             "links": st.st_nlink if links and is_file else None,
             "attributes": {k: os.getxattr(path, k, follow_symlinks=False)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Random operations in a mount and in a native directory end alike and leave the same,
-# at once, when the peer has it, and after all was started anew.  TWIN_ROUNDS=50 makes
+# at once, when the peer has it, after a clean start and after the daemon was killed.  TWIN_ROUNDS=50 makes
 # it long, SIBFS_SEED=N begins with that one.
 . "$(dirname "$0")/../lib/cluster.sh"
 cluster_start
@@ -30,14 +30,17 @@ for round in $(seq "${TWIN_ROUNDS:-3}"); do
 		is "$n: with its times" "$(twin compare $other/mnt/$n $n/mnt/$n --exact)" ""
 		is "$n: it stays" "$(twin compare $n/mnt/$n native-$n --links)" ""
 	done
-	for n in laptop server; do
-		replica_umount $n
-		replica_mount $n
-	done
+	replica_umount laptop
+	replica_mount laptop
+	twin work laptop/mnt/laptop native-laptop $((seed + 1)) 500
+	is "laptop: the same after a start" "$(twin compare laptop/mnt/laptop native-laptop --links)" ""
+	twin work server/mnt/server native-server $seed 500
+	kill9 server
+	replica_mount server
+	is "server: the same after it was killed" "$(twin compare server/mnt/server native-server --links)" ""
 	synced laptop server
-	for n in laptop server; do
-		is "$n: and is there after a start" "$(twin compare $n/mnt/$n native-$n --links)" ""
-	done
+	is "laptop: and at the peer" "$(twin compare server/mnt/laptop native-laptop)" ""
+	is "server: and at the peer" "$(twin compare laptop/mnt/server native-server)" ""
 	is "without conflicts" "$(conflict_names laptop)" ""
 	rm -rf laptop/mnt/laptop server/mnt/server native-laptop native-server
 	synced laptop server
