@@ -527,10 +527,34 @@ load_pending(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
 	return 0;
 }
 
+/* What is staged is not synced: after a power cut it may be less than its name says. */
+static void
+drop_torn(void *arg, const char *name)
+{
+	struct replica *r = arg;
+	struct chunk_list l;
+	struct hash h, link;
+	char target[4096];
+	ssize_t n;
+	int fd;
+
+	if (lists_hash(name, &h) < 0 || (fd = openat(r->staging_fd, name, O_RDONLY | O_CLOEXEC)) < 0)
+		return;
+	n = pread(fd, target, sizeof(target), 0);
+	chunk_link_hash(target, n > 0 ? (size_t)n : 0, &link);
+	if (hash_compare(&link, &h) != 0 && (chunk_file(fd, false, &l) < 0 || hash_compare(&l.hash, &h) != 0)) {
+		log_info("what had come did not survive the power cut: fetched again");
+		unlinkat(r->staging_fd, name, 0);
+	}
+	close(fd);
+}
+
 /* At the start: what is staged, and who waits for content. */
 void
 content_load(struct replica *r)
 {
+	if (!r->same_boot)
+		disk_each_entry(r->staging_fd, drop_torn, r);
 	index_regs_pending(r->x, load_pending, r);
 	for (size_t i = 0; i < r->s->touched_regs.len; i++) {
 		struct reg *reg = r->s->touched_regs.r[i];

@@ -201,7 +201,14 @@ static int
 open_by(int dirfd, const char *name, int flags, mode_t mode)
 {
 	bool new = (flags & O_CREAT) && faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0;
+	char boot[300];
 	int fd;
+
+	if (sim.power && sim.at && strcmp(name, "/proc/sys/kernel/random/boot_id") == 0) {
+		power_boot_path(sim.at, boot, sizeof(boot));
+		if (access(boot, F_OK) == 0)
+			name = boot;
+	}
 
 	if (point(new) < 0)
 		return -1;
@@ -215,6 +222,8 @@ open_by(int dirfd, const char *name, int flags, mode_t mode)
 		}
 	}
 	fd = __real_openat(dirfd, name, flags, mode);
+	if (fd >= 0 && !new && (flags & O_TRUNC))
+		power_wrote(fd);
 	if (fd >= 0 && (new || (flags & O_TRUNC)) && !(flags & O_PATH))
 		stamp(fd);
 	return fd;
@@ -257,6 +266,7 @@ __wrap_pwrite(int fd, const void *p, size_t size, off_t at)
 	if (point(true) < 0)
 		return -1;
 	n = __real_pwrite(fd, p, size, at);
+	power_wrote(fd);
 	stamp(fd);
 	return n;
 }
@@ -270,7 +280,11 @@ __wrap_write(int fd, const void *p, size_t size)
 	struct stat st;
 	bool file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 
-	return file && point(true) < 0 ? -1 : __real_write(fd, p, size);
+	if (file && point(true) < 0)
+		return -1;
+	if (file)
+		power_wrote(fd);
+	return __real_write(fd, p, size);
 }
 
 ssize_t __real_copy_file_range(int in, off_t *at_in, int out, off_t *at_out, size_t size, unsigned flags);
@@ -279,7 +293,10 @@ ssize_t __wrap_copy_file_range(int in, off_t *at_in, int out, off_t *at_out, siz
 ssize_t
 __wrap_copy_file_range(int in, off_t *at_in, int out, off_t *at_out, size_t size, unsigned flags)
 {
-	return point(true) < 0 ? -1 : __real_copy_file_range(in, at_in, out, at_out, size, flags);
+	if (point(true) < 0)
+		return -1;
+	power_wrote(out);
+	return __real_copy_file_range(in, at_in, out, at_out, size, flags);
 }
 
 int __real_ftruncate(int fd, off_t size);
@@ -297,6 +314,7 @@ __wrap_ftruncate(int fd, off_t size)
 	if (point(false) < 0)
 		return -1;
 	rc = __real_ftruncate(fd, size);
+	power_wrote(fd);
 	if (is_user())
 		stamp(fd);
 	return rc;
@@ -405,20 +423,27 @@ CALL(lsetxattr, (const char *path, const char *name, const void *value, size_t s
 
 CALL(fsync, (int fd))
 {
-	(void)fd;
-	return point(false);
+	if (point(false) < 0)
+		return -1;
+	power_synced(fd);
+	return 0;
 }
 
 CALL(fdatasync, (int fd))
 {
-	(void)fd;
-	return point(false);
+	if (point(false) < 0)
+		return -1;
+	power_synced(fd);
+	return 0;
 }
 
 CALL(syncfs, (int fd))
 {
 	(void)fd;
-	return point(false);
+	if (point(false) < 0)
+		return -1;
+	power_synced_all();
+	return 0;
 }
 
 /* ---- the control socket ---- */
@@ -440,6 +465,7 @@ CALL(accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))
 struct db_file {
 	sqlite3_file base;
 	sqlite3_file *real;
+	const char *path;	/* SQLite's; NULL: of a passing file */
 };
 
 static sqlite3_vfs *real_vfs;
@@ -479,9 +505,11 @@ db_truncate(sqlite3_file *f, sqlite3_int64 size)
 static int
 db_sync(sqlite3_file *f, int flags)
 {
-	(void)f;
 	(void)flags;
-	return point(false) < 0 ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+	if (point(false) < 0)
+		return SQLITE_IOERR_FSYNC;
+	power_db_synced(((struct db_file *)f)->path);
+	return SQLITE_OK;
 }
 
 static int
@@ -553,6 +581,8 @@ db_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out
 
 	(void)vfs;
 	d->real = (sqlite3_file *)(d + 1);
+	d->path = name;
+	power_db_opened(name);
 	rc = real_vfs->xOpen(real_vfs, name, d->real, flags, out_flags);
 	d->base.pMethods = rc == SQLITE_OK ? &db_methods : NULL;
 	return rc;

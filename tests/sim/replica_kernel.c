@@ -510,6 +510,20 @@ kernel_write(struct kernel *k, int handle, const char *text, bool append)
 }
 
 int
+kernel_fsync(struct kernel *k, int handle)
+{
+	struct open_file *f = &k->files[handle];
+	struct fuse_req req = { .k = k };
+	int rc;
+
+	AS_USER(k, rc,
+		ops_fsync(&req, f->node, 0, &f->fi);
+		rc = req.err;
+	);
+	return rc;
+}
+
+int
 kernel_close(struct kernel *k, int handle)
 {
 	struct open_file *f = &k->files[handle];

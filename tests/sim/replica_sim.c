@@ -3,8 +3,9 @@
  *
  *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
- *		[--stored FILE]
+ *		[--power] [--stored FILE]
  *
+ * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and lose what was not synced.
  * Without it, `--without` is full: disks are never full.
  *
  * Each seed is one history: some replicas, some links between them, and steps,
@@ -52,6 +53,7 @@ struct sim sim;
 static const char *const host_names[HOSTS_MAX] = { "ada", "bob", "cyd", "dan", "eve" };
 static bool verbose;
 static bool steps_told;
+static bool power;			/* machines go down */
 static const char *top;			/* where stores are made */
 /* Kinds of faults.  Full disks still find what is not mended: only when asked for
  * (--without none). */
@@ -232,9 +234,13 @@ host_killed(struct host *h)
 {
 	struct link *l;
 
+	bool cut = h->cut;
+
 	sim.doing = DOING_NOTHING;
 	sim_say("%s is killed", h->name);
-	h->up = false;
+	h->up = h->cut = false;
+	if (cut)
+		power_cut(h);
 	if (!h->r) {
 		close_lock(h);
 		return;
@@ -372,6 +378,8 @@ write_file(struct host *h, const char *path, int flags, bool keep_open)
 	rc = kernel_write(h->kernel, i, new_text(h), (flags & O_APPEND) != 0);
 	if (rc == 0 && random_chance(20))
 		rc = kernel_write(h->kernel, i, new_text(h), true);
+	if (rc == 0 && sim.power && random_chance(30))
+		rc = kernel_fsync(h->kernel, i);
 	if (!keep_open)
 		kernel_close(h->kernel, i);
 	return rc;
@@ -504,6 +512,11 @@ bring_up(struct host *h)
 static void
 fault(struct host *h)
 {
+	if (sim.power && h->up && random_chance(30)) {
+		h->cut = true;
+		faults_kill_after(h, 1 + (unsigned)random_below(400));
+		return;
+	}
 	switch (random_below(8)) {
 	case 0: if (may.cuts) net_cut(); break;
 	case 1: if (may.cuts) net_freeze(); break;
@@ -789,6 +802,7 @@ begin(const char *dir)
 	char why[512];
 
 	sim.now_ns = SECOND;
+	sim.power = power;
 	sim.len = random_chance(60) ? 2 : 3 + (unsigned)random_below(HOSTS_MAX - 2);
 	may.kills = random_chance(50);
 	may.full = random_chance(25);
@@ -1026,7 +1040,8 @@ leave_out_others(const char *list, bool *left_out)
 
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
- * and the steps that it was shortened to, or "all".  Returns how many fail.
+ * and the steps that it was shortened to, or "all"; and "power" for --power.
+ * Returns how many fail.
  */
 static unsigned
 replay_stored(const char *path, uint64_t *done, bool tell)
@@ -1035,7 +1050,7 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	FILE *f = fopen(path, "r");
 	unsigned failed = 0, steps;
 	unsigned long long seed;
-	char line[4000], list[3000];
+	char line[4000], list[3000], mode[16];
 
 	if (!f) {
 		printf("# %s: %s\n", path, strerror(errno));
@@ -1044,16 +1059,18 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	while (fgets(line, sizeof(line), f)) {
 		struct outcome o;
 		bool all;
+		int n = sscanf(line, "%llu %u %2999s %15s", &seed, &steps, list, mode);
 
-		if (sscanf(line, "%llu %u %2999s", &seed, &steps, list) != 3 || steps > STEPS_MAX)
+		if (n < 3 || steps > STEPS_MAX)
 			continue;
+		power = n > 3 && strcmp(mode, "power") == 0;
 		all = strcmp(list, "all") == 0;
 		if (!all)
 			leave_out_others(list, left_out);
 		o = try(seed, steps, all ? NULL : left_out, tell);
 		if (o.failed)
-			printf("# stored: --seed %llu --count 1 --steps %u%s%s:\n%s", seed, steps, all ? "" : " --only ",
-			    all ? "" : list, o.said);
+			printf("# stored: --seed %llu --count 1 --steps %u%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+			    all ? "" : " --only ", all ? "" : list, o.said);
 		failed += o.failed;
 		++*done;
 	}
@@ -1083,7 +1100,7 @@ main(int argc, char **argv)
 		{ "dir", required_argument, NULL, 'd' }, { "verbose", no_argument, NULL, 'v' },
 		{ "no-shrink", no_argument, NULL, 'x' }, { "failures", required_argument, NULL, 'f' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
-		{ "stored", required_argument, NULL, 'r' }, { 0 },
+		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' }, { 0 },
 	};
 	const char *given = getenv("SIBFS_SIM_SECONDS"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
@@ -1093,6 +1110,7 @@ main(int argc, char **argv)
 	int64_t end;
 	int c;
 
+	power = getenv("SIBFS_SIM_POWER") != NULL;
 	seed = (uint64_t)faults_real_ms() * 1000 + (uint64_t)getpid() % 1000;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -1106,6 +1124,7 @@ main(int argc, char **argv)
 		case 'w': without = optarg; break;
 		case 'o': leave_out_others(optarg, left_out); break;
 		case 'r': stored = optarg; break;
+		case 'p': power = true; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}

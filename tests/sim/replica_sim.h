@@ -36,6 +36,7 @@ struct host {
 	char name[8];
 	char store[100];
 	bool up;			/* its daemon runs */
+	bool cut;			/* when it is killed, the power goes as well */
 	bool full;			/* its disk */
 	int64_t skew_ns;		/* of its clock */
 	struct replica *r;
@@ -54,6 +55,7 @@ struct sim {
 	bool quiet;			/* no more faults */
 	bool forgetful;			/* replicas keep hardly anything in memory */
 	bool room_failed;		/* a disk was full at some time */
+	bool power;			/* machines go down */
 };
 extern struct sim sim;
 
@@ -79,6 +81,19 @@ void		 faults_between(unsigned calls);
 extern sigjmp_buf faults_killed;
 int64_t		 faults_real_ms(void);		/* the time of this machine */
 
+/* ---- replica_power.c ---- */
+
+/* Content was written, or synced: of one file, or of all of this host's. */
+void		 power_wrote(int fd);
+void		 power_synced(int fd);
+void		 power_synced_all(void);
+void		 power_db_opened(const char *path);
+void		 power_db_synced(const char *path);
+/* The file that tells one start of the machine from another, once the power went. */
+void		 power_boot_path(const struct host *h, char *out, size_t size);
+/* The daemon of h is dead: so is its machine. */
+void		 power_cut(struct host *h);
+
 /* ---- replica_kernel.c: what lies between users and fs/ ---- */
 
 struct kernel	*kernel_new(struct fs *fs);
@@ -88,6 +103,7 @@ void		 kernel_free(struct kernel *k);
 /* By path from the mount's root; 0 or -errno.  Opening: a handle, 0 and up. */
 int		 kernel_open(struct kernel *k, const char *path, int flags, mode_t mode);
 int		 kernel_write(struct kernel *k, int handle, const char *text, bool append);
+int		 kernel_fsync(struct kernel *k, int handle);
 int		 kernel_close(struct kernel *k, int handle);
 int		 kernel_any_handle(struct kernel *k);	/* -1: none */
 int		 kernel_unlink(struct kernel *k, const char *path);
