@@ -5,8 +5,9 @@
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
  *		[--power] [--stored FILE]
  *
- * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and lose what was not synced.
- * Without it, `--without` is full: disks are never full.
+ * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and
+ * lose what was not synced.
+ * `--without` is full unless it is given: disks are never full.
  *
  * Each seed is one history: some replicas, some links between them, and steps,
  * each with a seed of its own, so that a failing history stays what it is when
