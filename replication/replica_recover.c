@@ -338,6 +338,34 @@ follow_journal(struct recovery *q)
 	index_regs_in_conflict(q->r->x, check_row, q);
 }
 
+static int
+compare_attrs_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct recovery *q = arg;
+	struct reg *reg = state_reg_in(q->r->s, dir_num, name);
+
+	(void)seq;
+	for (uint32_t i = 0; reg && disk_of(reg->dir) && i < reg->files_len; i++) {
+		char *file = mem_str(reg->files[i].name);
+
+		local_attrs_at(q->r, disk_of(reg->dir), file);
+		free(file);
+	}
+	return 0;
+}
+
+/* The journal may have lost its end together with the machine. */
+static void
+compare_all_attrs(struct recovery *q)
+{
+	struct disk_dir *dd, *tmp;
+
+	index_regs_since(q->r->x, 0, SIZE_MAX, compare_attrs_row, q);
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
+		if (dd->up && dd->ids_len && dd->up->ids_len)
+			local_attrs_at(q->r, dd->up, dd->name);
+}
+
 static bool
 was_touched(void *arg, ino_t dir, const char *name)
 {
@@ -414,8 +442,10 @@ replica_recover(struct replica *r)
 		follow_journal(&q);
 	else
 		look_at_all(&q);
-	if (!r->restored)
+	if (!r->restored && r->same_boot)
 		compare_attrs(&q);
+	else if (!r->restored)
+		compare_all_attrs(&q);
 	for (struct journal_line *l = q.lines, *next; l; l = next) {
 		next = l->hh.next;
 		HASH_DEL(q.lines, l);
