@@ -42,6 +42,10 @@ bool		 cell_is_extended(const struct cell *c);
 /* Says of extended attributes that are in `before` and not in a that they are removed. */
 void		 attrs_without_others(struct attrs *a, const struct attrs *before, struct stamp at);
 
+/* What has none but those that it says, whatever was set before that stamp on what
+ * stood there.  As a cell of its own, that is inherited and travels as others do. */
+#define ATTRS_BARE "x."
+
 /* Sets a cell whatever was there; copies key and value. */
 void		 attrs_set(struct attrs *a, const char *key, const void *value, uint32_t len, struct stamp at);
 

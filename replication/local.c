@@ -66,6 +66,17 @@ carry_attrs(const struct attrs *now, const struct attrs *old, struct stamp at)
 	return out;
 }
 
+/* Since when it has no extended attributes but those that it says. */
+static struct stamp
+bare_since(const struct shown *e)
+{
+	const struct version *v = regval_find(&e->leader_reg->shown, e->leader);
+	const struct cell *c = attrs_find(&e->attrs, ATTRS_BARE);
+	struct stamp made = v && v->made ? (struct stamp){ v->hlc, v->dot.id } : (struct stamp){ 0, 0 };
+
+	return c && stamp_compare(c->at, made) > 0 ? c->at : made;
+}
+
 struct put {
 	struct reg *reg;
 	const char *slot;
@@ -81,9 +92,11 @@ put(struct state *s, const struct put *p)
 {
 	struct reg *r = p->reg;
 	struct version v = { 0 };
+	struct stamp bare;
 
 	v.dot = state_event(s, &r->shown.ctx);
 	v.slot_at = state_stamp(s);
+	bare = p->old && !p->restamp ? bare_since(p->old) : v.slot_at;
 	if (p->old)
 		drop(s, p->old, r);
 	v.slot = mem_str(p->slot);
@@ -96,9 +109,10 @@ put(struct state *s, const struct put *p)
 	if (v.has_base)
 		v.base = *p->base;
 	v.attrs = carry_attrs(&p->file->attrs, p->old && !p->restamp ? &p->old->attrs : NULL, v.slot_at);
-	/* It has not what was set on what stood there before: such a cell of the slot would
-	 * outlive that. */
-	attrs_without_others(&v.attrs, regval_slot_find(&r->shown, p->slot), v.slot_at);
+	/* What is set on a slot outlives versions: it may be another file's, and its
+	 * removal be forgotten here and not elsewhere. */
+	if (!v.made && bare.hlc)
+		attrs_set(&v.attrs, ATTRS_BARE, NULL, 0, bare);
 	regval_add(&r->shown, &v);
 	state_reg_changed(s, r);
 }

@@ -107,13 +107,13 @@ regval_attrs_of(const struct regval *r, const struct version *v)
 {
 	struct attrs out = attrs_copy(&v->attrs);
 	const struct attrs *later = regval_slot_find(r, v->slot);
+	const struct cell *bare = attrs_find(&v->attrs, ATTRS_BARE);
+	uint64_t since = v->made ? v->hlc : bare ? bare->at.hlc : 0;
 
 	for (uint32_t i = 0; later && i < later->len; i++) {
 		const struct cell *c = &later->c[i];
 
-		/* What was made anew has not what was set on another file before; its
-		 * maker may have forgotten that there was one. */
-		if (!v->made || !cell_is_extended(c) || c->at.hlc > v->hlc || attrs_find(&v->attrs, c->key))
+		if (!cell_is_extended(c) || c->at.hlc > since || attrs_find(&v->attrs, c->key))
 			attrs_merge_cell(&out, c);
 	}
 	return out;
