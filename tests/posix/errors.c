@@ -89,7 +89,7 @@ static const struct call {
 static void
 bad_paths(void)
 {
-	char longest[257], path[4200] = "", below[300];
+	char longest[257], path[4201] = "", below[300];
 
 	memset(longest, 'n', sizeof longest - 1);
 	longest[sizeof longest - 1] = '\0';

@@ -407,5 +407,8 @@ main(int argc, char **argv)
 		give_up("the whole file is not read");
 	check(all, 0, (size_t)f.size, "the whole file");
 	printf("%lu operations, %jd bytes\n", f.ops, (intmax_t)f.size);
+	free(f.want);
+	free(f.buf);
+	free(all);
 	return 0;
 }
