@@ -40,21 +40,34 @@ was_told(struct told **told, const struct dir *d)
 	return false;
 }
 
-void
-exchange_add_dir(struct state *s, struct told **told, struct has has, struct dirs *out, struct dir *d)
+/* With what it was born in, which stands before it in the message. */
+static void
+add_born(struct state *s, struct told **told, struct has has, struct dirs *out, struct dir *d, struct dir_list *added)
 {
 	if (!d || !d->at.up || was_told(told, d))
 		return;
-	/* What it was born in stands before it in the message; what its moves name,
-	 * which may be its own child, anywhere. */
-	exchange_add_dir(s, told, has, out, d->birth.up);
+	add_born(s, told, has, out, d->birth.up, added);
 	if (!vv_dominates(has.know, &d->val.ctx) || vv_dominates(has.forgot, &d->val.ctx)) {
 		take_told_one(s, d);
 		out->d = mem_resize(out->d, out->len + 1, sizeof(*out->d));
 		out->d[out->len++] = wire_directory(d);
 		out->bytes += 200;
 	}
-	exchange_add_above(s, told, has, out, d);
+	added->d = mem_resize(added->d, added->len + 1, sizeof(*added->d));
+	added->d[added->len++] = d;
+}
+
+void
+exchange_add_dir(struct state *s, struct told **told, struct has has, struct dirs *out, struct dir *d)
+{
+	struct dir_list added = { 0 };
+
+	add_born(s, told, has, out, d, &added);
+	/* What its moves name may be its own child: it stands anywhere, but after
+	 * all that it was born in, too. */
+	for (size_t i = 0; i < added.len; i++)
+		exchange_add_above(s, told, has, out, added.d[i]);
+	free(added.d);
 }
 
 void
