@@ -28,29 +28,6 @@ first_of_reg(const struct shown *e, size_t i)
 	return true;
 }
 
-/*
- * What users set on what is removed is not set on what may be made there again: who
- * makes it may have forgotten that.  Access lists are no such things: if somebody
- * edited it meanwhile, it must not stand open.
- */
-static void
-without_users(struct attrs *a, struct stamp at)
-{
-	for (uint32_t i = 0; i < a->len; i++)
-		if (a->c[i].value && strncmp(a->c[i].key, "x.user.", 7) == 0)
-			attrs_set(a, a->c[i].key, NULL, 0, at);
-}
-
-static void
-leave_slot(struct state *s, struct reg *r, const char *slot)
-{
-	for (uint32_t i = 0; i < r->shown.len; i++)
-		if (strcmp(r->shown.v[i].slot, slot) == 0)
-			return;
-	if (regval_slot_find(&r->shown, slot))
-		without_users(regval_slot(&r->shown, slot), state_stamp(s));
-}
-
 /* Removes exactly what a name stands for; each register has an event of its own,
  * but for the one that already has. */
 static void
@@ -61,16 +38,11 @@ drop(struct state *s, const struct shown *e, const struct reg *but)
 			state_event(s, &e->refs[i].reg->shown.ctx);
 	for (size_t i = 0; i < e->refs_len; i++) {
 		struct reg *r = e->refs[i].reg;
-		const struct version *v = regval_find(&r->shown, e->refs[i].dot);
-		char *slot = v ? mem_str(v->slot) : NULL;
 
-		if (regval_remove(&r->shown, e->refs[i].dot)) {
-			r->has_last = true;
-			r->last = e->hash;
-			if (r != but && slot)
-				leave_slot(s, r, slot);
-		}
-		free(slot);
+		if (!regval_remove(&r->shown, e->refs[i].dot))
+			continue;
+		r->has_last = true;
+		r->last = e->hash;
 	}
 	for (size_t i = 0; i < e->refs_len; i++)
 		if (e->refs[i].reg != but && first_of_reg(e, i))
@@ -278,6 +250,14 @@ counting_move(const struct dir *d)
 }
 
 static void
+without_extended(struct attrs *a, struct stamp at)
+{
+	for (uint32_t i = 0; i < a->len; i++)
+		if (a->c[i].value && cell_is_extended(&a->c[i]))
+			attrs_set(a, a->c[i].key, NULL, 0, at);
+}
+
+static void
 remove_dirs(struct state *s, const struct folder *f)
 {
 	for (size_t i = 0; i < f->len; i++) {
@@ -287,7 +267,8 @@ remove_dirs(struct state *s, const struct folder *f)
 
 		if (d->val.moves_len)
 			dirval_set_move(&d->val, dot, m.to, m.from, m.at);	/* where it was removed */
-		without_users(&d->val.attrs, state_stamp(s));
+		/* Who makes it anew may have forgotten them. */
+		without_extended(&d->val.attrs, state_stamp(s));
 		dirval_clear_live(&d->val);
 		state_dir_changed(s, d);
 	}
