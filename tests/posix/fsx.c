@@ -237,16 +237,16 @@ do_truncate(void)
 static bool
 allocate(int mode, const char *name, off_t from, size_t length)
 {
-	static int unknown;
+	static uint64_t unknown;		/* modes, by bit: they are below 64 */
 
-	if ((unknown & (1 << mode)) != 0)
+	if ((unknown & UINT64_C(1) << mode) != 0)
 		return false;
 	tell("%s %jd+%zu", name, (intmax_t)from, length);
 	if (fallocate(f.fd, mode, from, (off_t)length) == 0)
 		return true;
 	if (errno != EOPNOTSUPP)
 		give_up("%s: %s", name, strerror(errno));
-	unknown |= 1 << mode;
+	unknown |= UINT64_C(1) << mode;
 	printf("# %s is not known here\n", name);
 	return false;
 }
