@@ -70,14 +70,18 @@ local_links_find(struct replica *r, struct disk_dir *dd, const char *name, ino_t
 	struct reg *owner;
 	struct seen seen;
 	struct stat st;
+	bool stands;
 
 	*q = (struct links){ 0 };
-	if (fd < 0 || !ino || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino ||
-	    st.st_nlink < 2 || S_ISDIR(st.st_mode))
+	if (fd < 0 || !ino)
+		return;
+	stands = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino;
+	if (stands && (st.st_nlink < 2 || S_ISDIR(st.st_mode)))
 		return;
 	local_seen_open(r, dd, name, &seen);
 	known = local_seen_file(&seen, name, &owner);
-	if (known)
+	/* The name may have gone elsewhere since; the other names stand. */
+	if (known && (stands || known->stamp.ino == ino))
 		local_links_noted(r, owner, name, &known->hash, ino, q);
 	local_seen_close(&seen);
 }
