@@ -35,6 +35,7 @@ for round in $(seq "${TWIN_ROUNDS:-3}"); do
 	twin work laptop/mnt/laptop native-laptop $((seed + 1)) 500
 	is "laptop: the same after a start" "$(twin compare laptop/mnt/laptop native-laptop --links)" ""
 	twin work server/mnt/server native-server $seed 500
+	is "server: the same, once more" "$(twin compare server/mnt/server native-server --links)" ""
 	kill9 server
 	replica_mount server
 	is "server: the same after it was killed" "$(twin compare server/mnt/server native-server --links)" ""
