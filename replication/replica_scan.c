@@ -90,6 +90,7 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	struct hash before;
 	struct seen q;
 	struct stat now;
+	bool is_new;
 	int fd;
 
 	local_seen_open(w->r, dd, name, &q);
@@ -104,6 +105,7 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 	if (fd < 0 || local_read_file(w->r, fd, name, &now, q.e ? &q.e->attrs : NULL, &file) < 0)
 		goto out;
 	reg = state_reg(s, dd->ids[0], name, false);
+	is_new = !q.e && !known && !reg;
 	if (q.e && hash_compare(&q.e->hash, &file.hash) == 0) {
 		local_forget_file(w->r, &q, name);
 		local_note_file(w->r, q.e->leader_reg, name, &file.hash, &now);
@@ -120,11 +122,12 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		/* It is what its mark says. */
 	} else {
 		/* Between copies made beforehand the main name goes to what was
-		 * edited last; no time from the future. */
+		 * edited last; no time from the future.  Where something stood before,
+		 * this comes after what was set on that. */
 		uint64_t mtime = (uint64_t)now.st_mtim.tv_sec * 1000000000u + (uint64_t)now.st_mtim.tv_nsec;
 		uint64_t real = s->now, hlc = s->hlc;
 
-		if (!q.e && !known && now.st_mtim.tv_sec > 0 && mtime < real) {
+		if (is_new && now.st_mtim.tv_sec > 0 && mtime < real) {
 			s->now = mtime;
 			s->hlc = 0;
 		}
