@@ -196,7 +196,9 @@ world_cut(struct world *w, unsigned a, unsigned b)
 	wire_close(w, b, a);
 }
 
-static void
+/* False: the link was given up over it, and made anew.  Who just forgot a directory
+ * refuses what stands in it, and says with the next link what it forgot. */
+static bool
 hear(struct world *w, struct wire *x, const struct message *m)
 {
 	struct endpoint *to = world_wire(w, x->to, x->from)->end;
@@ -206,11 +208,18 @@ hear(struct world *w, struct wire *x, const struct message *m)
 	/* Where contents wait, what shows goes by their coming. */
 	if (m->sights && !w->node[x->to].slow)
 		before = laws_sights(w->node[x->to].s, UINT64_MAX);
-	if (endpoint_hear(to, m->p, m->len) < 0)
-		world_fail(w, "wire: %s refuses a message of %s", step_node_name(x->to), step_node_name(x->from));
+	if (endpoint_hear(to, m->p, m->len) < 0) {
+		if (!w->node[x->to].s->forgot.len)
+			world_fail(w, "wire: %s refuses a message of %s", step_node_name(x->to), step_node_name(x->from));
+		world_cut(w, x->from, x->to);
+		world_link(w, x->from, x->to);
+		free(before);
+		return false;
+	}
 	if (before)
 		laws_heard(w, x, m, before);
 	free(before);
+	return true;
 }
 
 /* Over a stream nothing comes twice; what is taken in may, and must not matter,
@@ -236,7 +245,10 @@ deliver(struct world *w, unsigned from, unsigned to)
 	if (!m || x->stalled)
 		return false;
 	DL_DELETE(x->queue, m);
-	hear(w, x, m);
+	if (!hear(w, x, m)) {
+		message_free(m);
+		return true;
+	}
 	message_free(x->last);
 	x->last = NULL;
 	if (w->ledger && may_come_again(m))
