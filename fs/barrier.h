@@ -9,7 +9,7 @@
 
 struct barrier;
 
-/* The attribute asked for; answered by ENODATA after channel_barrier. */
+/* The attribute asked for; answered by ENODATA after workers_barrier. */
 #define BARRIER_XATTR "user.sibfs.barrier"
 
 int		 barrier_start(const char *mountpoint, struct barrier **out);

@@ -32,17 +32,17 @@
 #include "fs/session.h"
 
 struct barrier;
-struct channel;
 struct echo;
 struct fuse_session;
 struct notify;
 struct replica;
+struct workers;
 
 struct fs {
 	struct replica *replica;
 	struct fuse_session *se;
 	struct handshake handshake;
-	struct channel *channel;
+	struct workers *workers;
 	struct notify *notify;
 	struct barrier *barrier;
 	struct echo *echo;		/* NULL: watchers get no events */

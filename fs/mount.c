@@ -40,6 +40,7 @@
 #include "fs/ops.h"
 #include "fs/view.h"
 #include "fs/watchdog.h"
+#include "fs/workers.h"
 #include "replication/log.h"
 
 enum { LINGER_MS = 2000 };	/* for those who are still in the mount when it ends */
@@ -238,6 +239,16 @@ mount_session(struct fuse_session *se, const char *mountpoint)
 }
 
 static int
+open_channel(struct fs *fs)
+{
+	int rc = workers_new(fs->se, &fs->workers);
+
+	if (rc == 0)
+		rc = channel_open(fs->se, fs->workers, &fs->handshake);
+	return rc;
+}
+
+static int
 open_session(struct mounted *m, char *why, size_t why_size)
 {
 	const struct mount_options *o = m->options;
@@ -266,13 +277,15 @@ open_session(struct mounted *m, char *why, size_t why_size)
 	} else {
 		m->dev = watchdog_device(o->mountpoint);
 		watchdog_watch(m->watchdog, m->dev);
-		rc = channel_new(fs->se, &fs->handshake, &fs->channel);
+		rc = open_channel(fs);
 		if (rc == 0)
 			return 0;
 		fail(rc, why, why_size, "cannot serve %s: %s", o->mountpoint, strerror(-rc));
 		fuse_session_unmount(fs->se);
 	}
 	fuse_session_destroy(fs->se);
+	channel_close();
+	workers_free(fs->workers);
 	return rc;
 }
 
@@ -291,7 +304,8 @@ close_session(struct mounted *m)
 	if (connection_dead(m) || is_mounted(m))
 		fuse_session_unmount(m->fs.se);
 	fuse_session_destroy(m->fs.se);
-	channel_free(m->fs.channel);
+	channel_close();
+	workers_free(m->fs.workers);
 }
 
 static bool
@@ -325,7 +339,7 @@ stopper_run(void *arg)
 	if (!wait_for_end(m, LINGER_MS))
 		log_info("%s is still in use; ending it", m->options->mountpoint);
 	while (!atomic_load(&m->ended)) {
-		channel_stop(m->fs.channel);
+		workers_stop(m->fs.workers);
 		wait_for_end(m, 20);
 	}
 	return NULL;
@@ -342,15 +356,9 @@ stop(void *arg)
 static int
 serve(struct mounted *m)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int rc;
-
-	fuse_loop_cfg_set_max_threads(config, CHANNEL_WORKERS);
 	if (m->options->ready != NULL)
 		m->options->ready(m->options->arg);
-	rc = fuse_session_loop_mt(m->fs.se, config);
-	fuse_loop_cfg_destroy(config);
-	return rc > 0 ? -rc : rc;
+	return workers_run(m->fs.workers);
 }
 
 /* With the mount standing: the threads, the replica, the loop. */

@@ -19,10 +19,10 @@
 
 #include "fs/barrier.h"
 #include "fs/caller.h"
-#include "fs/channel.h"
 #include "fs/echo.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
+#include "fs/workers.h"
 #include "replication/mark.h"
 
 static int
@@ -311,7 +311,7 @@ get_ours(fuse_req_t req, struct inode *i, const char *xattr, size_t size)
 	int rc;
 
 	if (strcmp(xattr, BARRIER_XATTR) == 0) {
-		channel_barrier(fs->channel);
+		workers_barrier(fs->workers);
 		session_look_mapped(fs);
 		rc = -ENODATA;
 	} else if (strcmp(xattr, "user.sibfs.store") == 0) {

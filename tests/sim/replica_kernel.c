@@ -22,10 +22,10 @@
 #include <utlist.h>
 
 #include "fs/barrier.h"
-#include "fs/channel.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
+#include "fs/workers.h"
 #include "tests/lib/random.h"
 #include "tests/sim/replica_sim.h"
 
@@ -236,9 +236,9 @@ barrier_call(struct barrier *b, void (*done)(void *arg), void *arg)
 }
 
 void
-channel_barrier(struct channel *c)
+workers_barrier(struct workers *w)
 {
-	(void)c;
+	(void)w;
 }
 
 /* ---- what is remembered ---- */
