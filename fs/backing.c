@@ -8,19 +8,30 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <linux/fuse.h>
+#include <uthash.h>
 
 #include "fs/caller.h"
 #include "fs/fs.h"
 #include "replication/log.h"
+#include "replication/mem.h"
 
 /* Of kernels newer than the headers that we may be built with. */
 #define OPEN_NOFLUSH	 (1u << 5)
 #define OPEN_PASSTHROUGH (1u << 7)
+
+/* How the data of an inode that is open is reached. */
+struct backed {
+	const struct inode *inode;
+	int32_t id;			/* 0: copied */
+	unsigned opens;
+	UT_hash_handle hh;
+};
 
 struct backing_map {
 	int32_t fd;
@@ -103,40 +114,61 @@ new_id(struct fs *fs, struct inode *i)
 	return 0;
 }
 
-bool
+static struct backed *
+find_backed(struct fs *fs, const struct inode *i)
+{
+	struct backed *b;
+
+	HASH_FIND_PTR(fs->backing.open, &i, b);
+	return b;
+}
+
+int32_t
 backing_open(struct fs *fs, struct inode *i)
 {
-	if (i->backed.opens++ == 0 && atomic_load(&fs->backing.on) && inode_in_tree(fs, i))
-		i->backed.id = new_id(fs, i);
-	return i->backed.id > 0;
+	struct backed *b = find_backed(fs, i);
+
+	if (b == NULL) {
+		b = mem_alloc(sizeof *b);
+		b->inode = i;
+		if (atomic_load(&fs->backing.on) && inode_in_tree(fs, i))
+			b->id = new_id(fs, i);
+		HASH_ADD_PTR(fs->backing.open, inode, b);
+	}
+	b->opens++;
+	return b->id;
 }
 
 void
 backing_close(struct fs *fs, struct inode *i)
 {
-	uint32_t id = (uint32_t)i->backed.id;
+	struct backed *b = find_backed(fs, i);
+	uint32_t id;
 
-	assert(i->backed.opens > 0);
-	if (--i->backed.opens > 0 || id == 0)
+	assert(b != NULL);
+	if (--b->opens > 0)
 		return;
-	ioctl(fuse_session_fd(fs->se), BACKING_CLOSE, &id);
-	i->backed.id = 0;
+	id = (uint32_t)b->id;
+	if (id != 0)
+		ioctl(fuse_session_fd(fs->se), BACKING_CLOSE, &id);
+	HASH_DEL(fs->backing.open, b);
+	free(b);
 }
 
 static struct open_out
-opened(const struct inode *i, uint64_t fh)
+opened(int32_t id, uint64_t fh)
 {
 	return (struct open_out){
 		.fh = fh,
 		.open_flags = OPEN_PASSTHROUGH | OPEN_NOFLUSH,
-		.backing_id = i->backed.id,
+		.backing_id = id,
 	};
 }
 
 int
-backing_reply_open(fuse_req_t req, const struct inode *i, uint64_t fh)
+backing_reply_open(fuse_req_t req, int32_t id, uint64_t fh)
 {
-	struct open_out out = opened(i, fh);
+	struct open_out out = opened(id, fh);
 
 	return fuse_reply_buf(req, (const char *)&out, sizeof out);
 }
@@ -164,7 +196,7 @@ attr_of(const struct stat *st)
 }
 
 int
-backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct inode *i, uint64_t fh)
+backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, int32_t id, uint64_t fh)
 {
 	struct {
 		struct fuse_entry_out entry;
@@ -178,7 +210,7 @@ backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const str
 			.attr_valid_nsec = (uint32_t)((e->attr_timeout - (double)(uint64_t)e->attr_timeout) * 1e9),
 			.attr = attr_of(&e->attr),
 		},
-		.open = opened(i, fh),
+		.open = opened(id, fh),
 	};
 
 	return fuse_reply_buf(req, (const char *)&out, sizeof out);

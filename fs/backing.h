@@ -25,29 +25,26 @@
 struct fs;
 struct inode;
 
+struct backed;
+
 struct backing {
 	atomic_bool on;			/* set before the loop, if wanted */
 	bool tried;
-};
-
-/* How an inode's data is reached; embedded in it. */
-struct backed {
-	int32_t id;			/* passed through; 0: copied, or not open */
-	unsigned opens;
+	struct backed *open;		/* the inodes that are open, by address */
 };
 
 /* "passthrough" or "copy", as the next file will be opened. */
 const char	*backing_mode(const struct fs *fs);
 
-/* (locked) Counts an open of a regular file.  Returns whether it is passed through. */
-bool		 backing_open(struct fs *fs, struct inode *i);
+/* (locked) Counts an open of a regular file.  Returns the id by which it is passed
+ * through, valid until backing_close; 0: it is copied. */
+int32_t		 backing_open(struct fs *fs, struct inode *i);
 void		 backing_close(struct fs *fs, struct inode *i);
 
 /* Reply to OPEN and CREATE of a handle that is passed through, as
  * fuse_reply_open and fuse_reply_create do for others. */
-int		 backing_reply_open(fuse_req_t req, const struct inode *i, uint64_t fh);
-int		 backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct inode *i,
-		    uint64_t fh);
+int		 backing_reply_open(fuse_req_t req, int32_t id, uint64_t fh);
+int		 backing_reply_create(fuse_req_t req, const struct fuse_entry_param *e, int32_t id, uint64_t fh);
 
 /*
  * Has anyone on this host the file behind this descriptor (O_PATH will do)

@@ -253,7 +253,7 @@ path_below(struct fs *fs, ino_t dir, char *out, size_t size)
 	i = inode_find(fs, dir);
 	fd = i != NULL && S_ISDIR(i->type) ? inode_fd_get_locked(fs, i) : -1;
 	if (fd >= 0) {
-		ok = read_path(fd, out, size) && read_path(fs->inodes.root.fd, root, sizeof root);
+		ok = read_path(fd, out, size) && read_path(fs->inodes.root_fd, root, sizeof root);
 		inode_fd_put_locked(fs, i);
 	}
 	pthread_mutex_unlock(&fs->lock);

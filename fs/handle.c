@@ -14,14 +14,14 @@
 #include "replication/mem.h"
 
 struct handle *
-handle_new(struct inode *i, int fd, bool writable)
+handle_new(struct inode *i, int fd, int32_t backing_id, bool writable)
 {
 	struct handle *h = mem_alloc(sizeof *h);
 
 	h->inode = i;
 	h->fd = fd;
+	h->backing_id = backing_id;
 	h->writable = writable;
-	h->passed = fd < 0;
 	return h;
 }
 

@@ -18,8 +18,8 @@ struct inode;
 struct handle {
 	struct inode *inode;	/* held */
 	atomic_int fd;		/* -1: passed through, and none needed yet */
+	int32_t backing_id;	/* passed through; 0: copied */
 	bool writable;
-	bool passed;
 	atomic_bool wrote;	/* seen by us; what is passed through is not */
 };
 
@@ -30,8 +30,8 @@ struct dir_handle {
 	off_t offset;		/* of what comes next */
 };
 
-/* Takes fd over; -1: it is passed through. */
-struct handle	*handle_new(struct inode *i, int fd, bool writable);
+/* Takes fd over; it is -1 for what is passed through by backing_id. */
+struct handle	*handle_new(struct inode *i, int fd, int32_t backing_id, bool writable);
 void		 handle_free(struct handle *h);
 
 /* Its descriptor, opened now if there is none yet; -errno.  The handle's. */

@@ -16,70 +16,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
-#include <utlist.h>
+#include <xxhash.h>
 
 #include "fs/fs.h"
+#include "fs/inode_impl.h"
 #include "replication/mem.h"
 
-enum { FDS_MAX = 4096 };
-
-/* A file handle on the stack. */
-union any_handle {
-	struct file_handle h;
-	char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-};
-
-static bool
-handle_of(int fd, union any_handle *out)
+static uint64_t
+hash_of(const struct inode_key *key)
 {
-	int mount_id;
+	static_assert(sizeof *key == sizeof key->dev + sizeof key->ino, "no bytes between");
+	return XXH3_64bits(key, sizeof *key);
+}
 
-	memset(out, 0, sizeof *out);
-	out->h.handle_bytes = MAX_HANDLE_SZ;
-	return name_to_handle_at(fd, "", &out->h, &mount_id, AT_EMPTY_PATH) == 0;
+static uint64_t
+hash(const struct table_link *link)
+{
+	return hash_of(&((const struct inode *)link)->key);
 }
 
 static bool
-handle_equal(const struct file_handle *a, const struct file_handle *b)
+equal(const struct table_link *link, const void *arg)
 {
-	return a->handle_type == b->handle_type && a->handle_bytes == b->handle_bytes &&
-	    memcmp(a->f_handle, b->f_handle, a->handle_bytes) == 0;
+	const struct inode *i = (const struct inode *)link;
+	const struct inode_key *key = arg;
+
+	return i->key.ino == key->ino && i->key.dev == key->dev;
 }
 
-static bool
-probe_handles(int root_fd)
+static void
+enter(struct inodes *t, struct inode *i, const struct stat *st)
 {
-	union any_handle h;
-	int fd;
-
-	if (!handle_of(root_fd, &h))
-		return false;
-	fd = open_by_handle_at(root_fd, &h.h, O_PATH | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	close(fd);
-	return true;
+	i->key = (struct inode_key){ .dev = st->st_dev, .ino = st->st_ino };
+	i->type = st->st_mode & S_IFMT;
+	i->hashed = true;
+	table_add(&t->table, &i->link);
 }
 
-/* Descriptors are what limits us: takes all that the hard limit allows. */
-static unsigned
-fds_allowed(void)
+static void
+leave(struct inodes *t, struct inode *i)
 {
-	struct rlimit lim;
-
-	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
-		return 256;
-	if (lim.rlim_cur < lim.rlim_max) {
-		lim.rlim_cur = lim.rlim_max;
-		if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
-			getrlimit(RLIMIT_NOFILE, &lim);
-	}
-	return lim.rlim_cur / 4 < FDS_MAX ? (unsigned)(lim.rlim_cur / 4) : FDS_MAX;
+	table_remove(&t->table, &i->link);
+	i->hashed = false;
 }
 
 int
@@ -97,14 +79,11 @@ inodes_init(struct inodes *t, int root_fd)
 		close(t->root_fd);
 		return rc;
 	}
-	t->root.key = (struct inode_key){ .dev = st.st_dev, .ino = st.st_ino };
-	t->root.type = S_IFDIR;
-	t->root.fd = t->root_fd;
+	static_assert(offsetof(struct inode, link) == 0, "a link is cast to its inode");
+	table_init(&t->table, hash);
+	enter(t, &t->root, &st);
 	t->root.nlookup = 1;
-	t->root.hashed = true;
-	HASH_ADD(hh, t->table, key, sizeof t->root.key, &t->root);
-	t->fds_max = fds_allowed();
-	t->handles_work = probe_handles(t->root_fd);
+	inode_fd_init(t);
 	return 0;
 }
 
@@ -119,38 +98,36 @@ drop_names(struct fs *fs, struct inode *i)
 }
 
 static void
-close_fd(struct inodes *t, struct inode *i)
+inode_free(struct fs *fs, struct inode *i)
 {
-	DL_DELETE2(t->lru, i, lru_prev, lru_next);
-	t->fds--;
-	close(i->fd);
-	i->fd = -1;
+	session_inode_dropped(fs, i);
+	drop_names(fs, i);
+	if (i->hashed)
+		leave(&fs->inodes, i);
+	inode_fd_close(&fs->inodes, i);
+	free(i);
 }
 
 static void
-inode_free(struct fs *fs, struct inode *i)
+free_any(struct table_link *link, void *arg)
 {
-	drop_names(fs, i);
-	session_inode_dropped(fs, i);
-	if (i->hashed)
-		HASH_DEL(fs->inodes.table, i);
-	if (i->fd >= 0)
-		close_fd(&fs->inodes, i);
-	free(i->handle);
-	free(i);
+	struct fs *fs = arg;
+	struct inode *i = (struct inode *)link;
+
+	if (i != &fs->inodes.root)
+		inode_free(fs, i);
 }
 
 void
 inodes_fini(struct fs *fs)
 {
-	struct inode *i, *tmp;
+	struct inodes *t = &fs->inodes;
 
-	HASH_ITER(hh, fs->inodes.table, i, tmp)
-		if (i != &fs->inodes.root)
-			inode_free(fs, i);
-	drop_names(fs, &fs->inodes.root);
-	HASH_DEL(fs->inodes.table, &fs->inodes.root);
-	close(fs->inodes.root_fd);
+	table_each(&t->table, free_any, fs);
+	drop_names(fs, &t->root);
+	leave(t, &t->root);
+	table_fini(&t->table);
+	close(t->root_fd);
 }
 
 struct inode *
@@ -172,16 +149,11 @@ name_inode(const struct name *name)
 }
 
 static struct inode *
-find_key(struct inodes *t, dev_t dev, ino_t ino)
+find_key(const struct inodes *t, dev_t dev, ino_t ino)
 {
-	struct inode_key key;
-	struct inode *i;
+	const struct inode_key key = { .dev = dev, .ino = ino };
 
-	memset(&key, 0, sizeof key);
-	key.dev = dev;
-	key.ino = ino;
-	HASH_FIND(hh, t->table, &key, sizeof key, i);
-	return i;
+	return (struct inode *)table_find(&t->table, hash_of(&key), equal, &key);
 }
 
 struct inode *
@@ -190,77 +162,23 @@ inode_find(struct fs *fs, ino_t ino)
 	return find_key(&fs->inodes, fs->inodes.root.key.dev, ino);
 }
 
-/* Closes descriptors that have not been used for long, while there are too many. */
-static void
-evict(struct inodes *t)
-{
-	struct inode *i = t->lru, *next;
-	union any_handle h;
-
-	for (unsigned tries = 0; i != NULL && t->fds > t->fds_max && tries < 64; i = next, tries++) {
-		next = i->lru_next;
-		if (i->pins > 0 || i->key.dev != t->root.key.dev)
-			continue;
-		if (i->handle == NULL) {
-			if (!handle_of(i->fd, &h)) {
-				t->handles_work = false;
-				return;
-			}
-			i->handle = mem_dup(&h.h, sizeof h.h + h.h.handle_bytes);
-		}
-		close_fd(t, i);
-	}
-}
-
-static void
-keep_fd(struct inodes *t, struct inode *i, int fd)
-{
-	i->fd = fd;
-	DL_APPEND2(t->lru, i, lru_prev, lru_next);
-	if (++t->fds > t->fds_max && t->handles_work) {
-		i->pins++;
-		evict(t);
-		i->pins--;
-	}
-}
-
-/* Is the inode that we know by this number still the file behind fd? */
-static bool
-same_file(const struct inode *i, int fd)
-{
-	union any_handle h;
-
-	if (i->fd >= 0 || i->handles > 0)
-		return true;	/* it was held, so its number was not free */
-	return handle_of(fd, &h) && handle_equal(i->handle, &h.h);
-}
-
 struct inode *
 inode_enter(struct fs *fs, int fd, const struct stat *st)
 {
 	struct inodes *t = &fs->inodes;
 	struct inode *i = find_key(t, st->st_dev, st->st_ino);
 
-	if (i != NULL && !same_file(i, fd)) {
+	if (i != NULL && !inode_fd_is(t, i, fd)) {
 		drop_names(fs, i);
-		HASH_DEL(t->table, i);
-		i->hashed = false;
+		leave(t, i);
 		i = NULL;
 	}
 	if (i == NULL) {
 		i = mem_alloc(sizeof *i);
-		i->key.dev = st->st_dev;
-		i->key.ino = st->st_ino;
-		i->type = st->st_mode & S_IFMT;
-		i->fd = -1;
-		i->hashed = true;
-		HASH_ADD(hh, t->table, key, sizeof i->key, i);
+		enter(t, i, st);
 	}
 	i->nlookup++;
-	if (i->fd < 0)
-		keep_fd(t, i, fd);
-	else
-		close(fd);
+	inode_fd_keep(t, i, fd);
 	return i;
 }
 
@@ -297,55 +215,6 @@ inode_drop(struct fs *fs, struct inode *i)
 	assert(i->handles > 0);
 	i->handles--;
 	maybe_free(fs, i);
-}
-
-int
-inode_fd_get_locked(struct fs *fs, struct inode *i)
-{
-	struct inodes *t = &fs->inodes;
-
-	if (i == &t->root)
-		return i->fd;
-	if (i->fd < 0) {
-		int fd = open_by_handle_at(t->root_fd, i->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-
-		if (fd < 0)
-			return -errno;
-		keep_fd(t, i, fd);
-	} else if (i->lru_next != NULL) {
-		DL_DELETE2(t->lru, i, lru_prev, lru_next);
-		DL_APPEND2(t->lru, i, lru_prev, lru_next);
-	}
-	i->pins++;
-	return i->fd;
-}
-
-void
-inode_fd_put_locked(struct fs *fs, struct inode *i)
-{
-	if (i != &fs->inodes.root) {
-		assert(i->pins > 0);
-		i->pins--;
-	}
-}
-
-int
-inode_fd_get(struct fs *fs, struct inode *i)
-{
-	int fd;
-
-	pthread_mutex_lock(&fs->lock);
-	fd = inode_fd_get_locked(fs, i);
-	pthread_mutex_unlock(&fs->lock);
-	return fd;
-}
-
-void
-inode_fd_put(struct fs *fs, struct inode *i)
-{
-	pthread_mutex_lock(&fs->lock);
-	inode_fd_put_locked(fs, i);
-	pthread_mutex_unlock(&fs->lock);
 }
 
 bool

@@ -9,76 +9,75 @@
  * file handles do not work (ordinary users may not open them; other file
  * systems mounted inside the store) descriptors are kept.
  *
+ * There may be a million of them, at 200 bytes each with one name: what only
+ * those need that are open or written stands elsewhere (descriptors in
+ * inode_fd.c, sessions in session_impl.h, backing ids in backing.h).
+ *
  * (locked): fs.lock must be held; (view): the replica's view lock, shared.
  */
 #ifndef SIBFS_INODE_H
 #define SIBFS_INODE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#include <uthash.h>
-
-#include "fs/backing.h"
 #include "fs/names.h"
+#include "fs/table.h"
 
+struct descriptor;
 struct file_handle;
 struct fs;
-
-/* What of a file changes when it is written. */
-struct sight {
-	off_t size;
-	struct timespec mtime, ctime;
-	bool fresh;			/* a change at the same moment might not show */
-};
+struct session;
 
 struct inode_key {
 	dev_t dev;
 	ino_t ino;
 };
 
+/* What a file that has no descriptor is opened by: its file handle as name_to_handle_at
+ * gives it, or only the 8 bytes of it, which is what there is on ext4. */
+union reopen {
+	struct file_handle *handle;
+	unsigned char small[8];
+};
+
+/*
+ * Under fs.lock, but for key and type, which never change, and what is atomic:
+ * that may be read without it, and looked and cached be set, too.
+ */
 struct inode {
+	struct table_link link;
 	struct inode_key key;
-	mode_t type;			/* S_IFMT bits */
-	bool hashed;			/* not when its number went to another file since */
 	uint64_t nlookup;		/* what the kernel will FORGET */
-	unsigned handles;		/* open ones: these keep it, too */
 	struct named names;		/* empty outside the replicated tree */
-
-	int fd;				/* O_PATH, or -1 */
-	unsigned pins;			/* users of fd at this moment */
-	struct file_handle *handle;	/* made when fd is first closed */
-	struct inode *lru_prev, *lru_next;
-
-	struct backed backed;
-
-	/* The write session (session.c). */
-	atomic_uint writers;		/* handles open for writing */
+	union {				/* inode_fd.c's; which one: has_descriptor */
+		struct descriptor *descriptor;
+		union reopen reopen;
+	};
+	struct session *session;	/* NULL: nobody writes, and all is told; stays while there are
+					 * writers: they may use the pointer without the lock, no one else */
+	unsigned handles;		/* open ones: these keep the inode, too */
+	atomic_uint writers;		/* of these, those open for writing */
+	uint16_t type;			/* S_IFMT bits */
+	uint8_t small_type;		/* of a handle that is small; 0: it is not, or not made yet */
+	bool hashed : 1;		/* not when its number went to another file since */
+	bool has_descriptor : 1;
 	atomic_bool dirty;		/* written since the replica was told */
-	atomic_bool unsure;		/* dirty, but maybe not written: contents are compared */
-	atomic_llong written_ms;	/* when last */
 	atomic_bool replaced;		/* lost a name by a remote change */
-	struct inode *dirty_prev, *dirty_next;
-
-	/* While it is passed through to writers, who write unseen. */
-	struct sight seen;		/* as it was when last looked at */
-	bool watched;
-	bool mapped;			/* closed, but mapped writable still: counts as a writer */
 	atomic_bool looked;		/* compared with its mark, or of our own making */
 	atomic_bool cached;		/* the kernel may believe its attributes */
-	uint32_t writer_opens;		/* how many there were */
-	struct inode *watched_prev, *watched_next;
-
-	UT_hash_handle hh;
 };
+
+static_assert(sizeof(void *) != 8 || sizeof(struct inode) <= 72, "malloc takes 80 bytes for 72, and 96 for more");
 
 struct inodes {
 	struct inode root;
-	struct inode *table;
-	struct inode *lru;		/* those with a descriptor, oldest first */
+	struct table table;
+	struct descriptor *lru;		/* the one used longest ago first */
 	unsigned fds, fds_max;
 	int root_fd;			/* not O_PATH: open_by_handle_at wants that */
 	bool handles_work;

@@ -423,6 +423,7 @@ run(struct mounted *m, char *why, size_t why_size)
 	rc = inodes_init(&fs->inodes, replica_root_fd(fs->replica));
 	if (rc < 0)
 		return fail(rc, why, why_size, "cannot read the store: %s", strerror(-rc));
+	names_init(&fs->names);
 	if (lies_inside(m->options->mountpoint, &fs->inodes.root.key))
 		rc = fail(-EINVAL, why, why_size, "%s lies inside the store: mount over the store itself, or elsewhere",
 		    m->options->mountpoint);
@@ -433,6 +434,7 @@ run(struct mounted *m, char *why, size_t why_size)
 		close_session(m);
 	}
 	inodes_fini(fs);
+	names_fini(&fs->names);
 	return rc;
 }
 

@@ -9,60 +9,79 @@
 #include <assert.h>
 #include <ctype.h>
 #include <fnmatch.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <utlist.h>
+#include <xxhash.h>
 
 #include "replication/mem.h"
 
-/* The hash key: a directory's number and the bytes of the name after it, as
- * they lie in struct name. */
 struct key {
 	ino_t dir;
-	char text[NAME_MAX + 1];
+	const char *text;
 };
 
-static_assert(offsetof(struct name, text) - offsetof(struct name, dir) == offsetof(struct key, text),
-    "a key has the layout of the end of struct name");
-
-static unsigned
-key_length(size_t text_length)
+static uint64_t
+hash_of(ino_t dir, const char *text)
 {
-	return (unsigned)(offsetof(struct key, text) + text_length);
+	return XXH3_64bits_withSeed(text, strlen(text), dir);
+}
+
+static uint64_t
+hash(const struct table_link *link)
+{
+	const struct name *name = (const struct name *)link;
+
+	return hash_of(name->dir, name->text);
+}
+
+static bool
+equal(const struct table_link *link, const void *arg)
+{
+	const struct name *name = (const struct name *)link;
+	const struct key *key = arg;
+
+	return name->dir == key->dir && strcmp(name->text, key->text) == 0;
+}
+
+void
+names_init(struct names *n)
+{
+	static_assert(offsetof(struct name, link) == 0, "a link is cast to its name");
+	table_init(&n->table, hash);
+}
+
+void
+names_fini(struct names *n)
+{
+	table_fini(&n->table);
 }
 
 struct name *
 names_find(const struct names *n, ino_t dir, const char *text)
 {
-	struct key key = { .dir = dir };
-	struct name *name;
-	size_t length = strlen(text);
+	const struct key key = { .dir = dir, .text = text };
 
-	if (length > NAME_MAX)
-		return NULL;
-	memcpy(key.text, text, length);
-	HASH_FIND(hh, n->table, &key, key_length(length), name);
-	return name;
+	return (struct name *)table_find(&n->table, hash_of(dir, text), equal, &key);
 }
 
 struct name *
 names_add(struct names *n, struct named *of, ino_t dir, const char *text)
 {
 	struct name *name = names_find(n, dir, text);
-	size_t length = strlen(text);
+	size_t size = strlen(text) + 1;
 
 	if (name != NULL) {
 		assert(name->of == of);
 		DL_DELETE(of->first, name);
 	} else {
-		name = mem_alloc(sizeof *name + length + 1);
+		name = mem_alloc(sizeof *name + size);
 		name->of = of;
 		name->dir = dir;
-		memcpy(name->text, text, length + 1);
-		HASH_ADD_KEYPTR(hh, n->table, &name->dir, key_length(length), name);
+		memcpy(name->text, text, size);
+		table_add(&n->table, &name->link);
 	}
 	DL_PREPEND(of->first, name);
 	return name;
@@ -71,9 +90,8 @@ names_add(struct names *n, struct named *of, ino_t dir, const char *text)
 void
 names_remove(struct names *n, struct name *name)
 {
-	HASH_DEL(n->table, name);
+	table_remove(&n->table, &name->link);
 	DL_DELETE(name->of->first, name);
-	free(name->was);
 	free(name);
 }
 

@@ -13,13 +13,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include <uthash.h>
+#include "fs/table.h"
 
 struct name;
 
 /* All names, by directory and text. */
 struct names {
-	struct name *table;
+	struct table table;
 };
 
 /* What has names; embedded in an inode.  Zeroed when it has none. */
@@ -27,19 +27,18 @@ struct named {
 	struct name *first;	/* the one most recently looked up first */
 };
 
+/* There is one for each cached inode and more: nothing belongs here that few of
+ * them need.  A name that waits to be told is known to session_names.c. */
 struct name {
+	struct table_link link;
 	struct named *of;
-	struct name *prev, *next;		/* other names of the same inode */
-	/* Owned by session.c: */
-	int64_t wait_until_ms;			/* told then; 0: does not wait */
-	struct name *wait_prev, *wait_next;
-	char *was;				/* while it waits: the name in this directory that it had, as
-						 * far as the replica was told; NULL: it is told as new */
-
-	UT_hash_handle hh;
-	ino_t dir;				/* the key: from here on */
+	struct name *prev, *next;	/* other names of the same inode */
+	ino_t dir;
 	char text[];
 };
+
+void		 names_init(struct names *n);
+void		 names_fini(struct names *n);	/* all were removed */
 
 /* NULL: not known. */
 struct name	*names_find(const struct names *n, ino_t dir, const char *text);

@@ -133,16 +133,16 @@ open_handle(fuse_req_t req, struct inode *i, int flags, bool writable, struct ha
 {
 	struct fs *fs = ops_fs(req);
 	struct handle *h;
-	bool passed;
+	int32_t id;
 	int fd, rc;
 
 	pthread_mutex_lock(&fs->lock);
 	inode_hold(i);
-	passed = backing_open(fs, i);
+	id = backing_open(fs, i);
 	pthread_mutex_unlock(&fs->lock);
-	if (passed && writable)
+	if (id != 0 && writable)
 		session_watch(fs, i);
-	rc = open_data(req, i, flags, passed, &fd);
+	rc = open_data(req, i, flags, id != 0, &fd);
 	if (rc < 0) {
 		pthread_mutex_lock(&fs->lock);
 		backing_close(fs, i);
@@ -150,7 +150,7 @@ open_handle(fuse_req_t req, struct inode *i, int flags, bool writable, struct ha
 		pthread_mutex_unlock(&fs->lock);
 		return rc;
 	}
-	h = handle_new(i, fd, writable);
+	h = handle_new(i, fd, id, writable);
 	if ((flags & O_TRUNC) != 0)
 		wrote(fs, h);
 	*out = h;
@@ -180,8 +180,8 @@ open_writable(fuse_req_t req, struct inode *i, int flags, struct handle **out)
 static int
 reply_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
-	if (h->passed)
-		return backing_reply_open(req, h->inode, (uintptr_t)h);
+	if (h->backing_id != 0)
+		return backing_reply_open(req, h->backing_id, (uintptr_t)h);
 	set_reply(h, fi);
 	return fuse_reply_open(req, fi);
 }
@@ -268,7 +268,7 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 {
 	struct name *name;
 	struct inode *i;
-	bool passed;
+	int32_t id;
 	int path_fd, rc;
 
 	path_fd = text != NULL ? openat(dir_fd, text, O_PATH | O_NOFOLLOW | O_CLOEXEC) :
@@ -280,22 +280,21 @@ enter_created(struct fs *fs, struct inode *dir, int dir_fd, const char *text, in
 	}
 	i = inode_of(fs, e->ino);
 	inode_hold(i);
-	i->writer_opens++;
-	atomic_fetch_add(&i->writers, 1);
+	session_made(i);
 	e->attr_timeout = OPENING;
 	atomic_store(&i->cached, false);
 	if (name != NULL) {
 		session_name_made(fs, name->dir, name->text, true);
 		session_name_new(fs, name, true);
 	}
-	passed = backing_open(fs, i);
+	id = backing_open(fs, i);
 	pthread_mutex_unlock(&fs->lock);
-	if (passed) {
+	if (id != 0) {
 		session_watch(fs, i);
 		close(fd);
 		fd = -1;
 	}
-	*out = handle_new(i, fd, true);
+	*out = handle_new(i, fd, id, true);
 	wrote(fs, *out);
 	return 0;
 }
@@ -327,8 +326,8 @@ create(fuse_req_t req, struct inode *dir, const char *name, mode_t mode, int fla
 static int
 reply_create(fuse_req_t req, struct handle *h, const struct fuse_entry_param *e, struct fuse_file_info *fi)
 {
-	if (h->passed)
-		return backing_reply_create(req, e, h->inode, (uintptr_t)h);
+	if (h->backing_id != 0)
+		return backing_reply_create(req, e, h->backing_id, (uintptr_t)h);
 	set_reply(h, fi);
 	return fuse_reply_create(req, e, fi);
 }
@@ -418,7 +417,7 @@ ops_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *
 		return;
 	}
 	rc = (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
-	if (rc == 0 && (h->passed || atomic_load(&h->inode->dirty))) {
+	if (rc == 0 && (h->backing_id != 0 || atomic_load(&h->inode->dirty))) {
 		replica_view_lock(fs->replica);
 		session_seal(fs, h->inode);
 		replica_view_unlock(fs->replica);

@@ -1,16 +1,16 @@
 /*
- * Write sessions: what is told, and when.  Dirty inodes stand in one list, names that wait in another,
- * inodes that are watched in a third; one timer thread looks at them while they
- * are not empty.
+ * Write sessions: when it is told what was written.  Those of dirty inodes stand
+ * in one list, those that are watched in another, and names may wait; one timer
+ * thread looks at them while there are any.
  */
 #include "config.h"
 
 #include "fs/session_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,7 +24,6 @@
 
 enum {
 	QUIET_MS = 2000,	/* a file that stays open is told after this time without writes */
-	PASSING_MS = 1000,	/* a passing name is told when it stood for so long */
 	TICK_MS = 250,		/* how often the timer looks, while there is something */
 };
 
@@ -56,183 +55,59 @@ session_wake_timer(struct fs *fs)
 	}
 }
 
-static void
-stop_waiting(struct fs *fs, struct name *name)
+/* (locked) */
+static struct session *
+session_of(struct inode *i)
 {
-	if (name->wait_until_ms != 0) {
-		name->wait_until_ms = 0;
-		DL_DELETE2(fs->sessions.waiting, name, wait_prev, wait_next);
+	if (i->session == NULL) {
+		i->session = mem_alloc(sizeof *i->session);
+		i->session->inode = i;
 	}
+	return i->session;
 }
 
-/* It has another name than the replica knows. */
+/* (locked) */
 static void
-tell_moved(struct fs *fs, struct name *name)
+end_if_over(struct inode *i)
 {
-	session_tell(fs, (struct replica_event){
-		.op = REPLICA_RENAME,
-		.ino = name_inode(name)->key.ino,
-		.dir = name->dir,
-		.name = name->was,
-		.dir2 = name->dir,
-		.name2 = name->text,
-	});
-	free(name->was);
-	name->was = NULL;
-}
+	struct session *s = i->session;
 
-static void
-tell_write(struct fs *fs, struct name *name, bool unsure)
-{
-	stop_waiting(fs, name);
-	if (name->was != NULL) {
-		tell_moved(fs, name);	/* as it is by now */
+	if (s == NULL || s->watched || atomic_load(&i->dirty) || atomic_load(&i->writers) > 0)
 		return;
-	}
-	session_tell(fs, (struct replica_event){
-		.op = REPLICA_WRITE,
-		.ino = name_inode(name)->key.ino,
-		.dir = name->dir,
-		.name = name->text,
-		.unsure = unsure,
-	});
-}
-
-static void
-start_waiting(struct fs *fs, struct name *name)
-{
-	if (name->wait_until_ms == 0) {
-		DL_APPEND2(fs->sessions.waiting, name, wait_prev, wait_next);
-		session_wake_timer(fs);
-	}
-	name->wait_until_ms = session_now_ms() + PASSING_MS;
-}
-
-/* The name has content to be told.  Returns whether it was told already. */
-static bool
-name_written(struct fs *fs, struct name *name, bool unsure)
-{
-	if (!name_is_passing(name->text)) {
-		tell_write(fs, name, unsure);
-		return true;
-	}
-	start_waiting(fs, name);
-	return false;
-}
-
-void
-session_name_new(struct fs *fs, struct name *name, bool open)
-{
-	if (!open)
-		name_written(fs, name, false);
-}
-
-void
-session_name_gone(struct fs *fs, struct name *name)
-{
-	stop_waiting(fs, name);
-	if (name->was != NULL)
-		tell_moved(fs, name);
-}
-
-bool
-session_name_moved(struct fs *fs, struct name *name, const char *was)
-{
-	if (!name_is_passing(name->text) || name_is_passing(was))
-		return false;
-	name->was = mem_str(was);
-	start_waiting(fs, name);
-	return true;
-}
-
-void
-session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain)
-{
-	struct name *name, *tmp;
-
-	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next) {
-		if (name->was == NULL || name->dir != dir || strcmp(name->was, text) != 0)
-			continue;
-		if (!plain) {
-			stop_waiting(fs, name);
-			tell_moved(fs, name);
-			continue;
-		}
-		free(name->was);
-		name->was = NULL;
-	}
-}
-
-void
-session_tell_moved(struct fs *fs)
-{
-	struct name *name, *tmp;
-
-	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next)
-		if (name->was != NULL)
-			tell_write(fs, name, false);
-}
-
-/* Other names of it may stand that we do not know: the replica does.  It looks at
- * them while it still has the note of this one. */
-void
-session_name_unlinked(struct fs *fs, struct name *name)
-{
-	struct inode *i = name_inode(name);
-	struct stat st;
-	int fd;
-
-	if ((atomic_load(&i->dirty) || name->wait_until_ms != 0) && name->next == NULL && i->names.first == name &&
-	    (fd = inode_fd_get_locked(fs, i)) >= 0) {
-		if (fstat(fd, &st) == 0 && st.st_nlink > 0)
-			tell_write(fs, name, true);
-		inode_fd_put_locked(fs, i);
-	}
-	session_name_gone(fs, name);
+	i->session = NULL;
+	free(s);
 }
 
 void
 session_mark_dirty(struct fs *fs, struct inode *i, bool unsure)
 {
+	struct session *s = session_of(i);
 	bool before = atomic_exchange(&i->dirty, true);
 
-	i->unsure = unsure && (!before || i->unsure);
+	s->unsure = unsure && (!before || s->unsure);
 	if (before)
 		return;
-	DL_APPEND2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+	DL_APPEND2(fs->sessions.dirty, s, dirty_prev, dirty_next);
 	session_wake_timer(fs);
 }
 
-void
-session_name_taken(struct fs *fs, struct name *name)
+/* (locked) Returns whether it was dirty. */
+static bool
+mark_clean(struct fs *fs, struct inode *i)
 {
-	if (name->wait_until_ms != 0)
-		session_mark_dirty(fs, name_inode(name), false);
-	stop_waiting(fs, name);
+	if (!atomic_exchange(&i->dirty, false))
+		return false;
+	DL_DELETE2(fs->sessions.dirty, i->session, dirty_prev, dirty_next);
+	return true;
 }
 
 void
 session_inode_dropped(struct fs *fs, struct inode *i)
 {
-	if (atomic_exchange(&i->dirty, false))
-		DL_DELETE2(fs->sessions.dirty, i, dirty_prev, dirty_next);
+	session_seal_locked(fs, i);
 	session_stop_watching(fs, i);
-}
-
-void
-session_tell_waiting(struct fs *fs)
-{
-	struct name *name, *tmp;
-
-	DL_FOREACH_SAFE2(fs->sessions.waiting, name, tmp, wait_next)
-		tell_write(fs, name, false);
-}
-
-void
-session_name_dropped(struct fs *fs, struct name *name)
-{
-	if (name->wait_until_ms != 0)
-		tell_write(fs, name, false);
+	free(i->session);
+	i->session = NULL;
 }
 
 bool
@@ -241,11 +116,11 @@ session_seal_locked(struct fs *fs, struct inode *i)
 	struct name *name, *tmp;
 	bool told = false;
 
-	if (!atomic_exchange(&i->dirty, false))
+	if (!mark_clean(fs, i))
 		return false;
-	DL_DELETE2(fs->sessions.dirty, i, dirty_prev, dirty_next);
 	DL_FOREACH_SAFE(i->names.first, name, tmp)
-		told |= name_written(fs, name, i->unsure);
+		told |= session_name_written(fs, name, i->session->unsure);
+	end_if_over(i);
 	return told;
 }
 
@@ -263,11 +138,12 @@ session_wrote(struct fs *fs, struct inode *i)
 {
 	if (!inode_in_tree(fs, i))
 		return;
+	assert(atomic_load(&i->writers) > 0);
 	atomic_store(&i->looked, true);
-	atomic_store(&i->written_ms, session_now_ms());
+	atomic_store(&i->session->written_ms, session_now_ms());
 	/* After the write: if this still sees it dirty, it is told later than
 	 * the write was done, and so with it. */
-	if (atomic_load(&i->dirty) && !atomic_load(&i->unsure))
+	if (atomic_load(&i->dirty) && !atomic_load(&i->session->unsure))
 		return;
 	pthread_mutex_lock(&fs->lock);
 	session_mark_dirty(fs, i, false);
@@ -372,6 +248,14 @@ touch_names(struct fs *fs, struct inode *i)
 		replica_touch(fs->replica, name->dir, name->text);
 }
 
+/* (locked) Returns how many there were before. */
+static unsigned
+count_writer(struct inode *i)
+{
+	session_of(i)->opens++;
+	return atomic_fetch_add(&i->writers, 1);
+}
+
 int
 session_open(struct fs *fs, struct inode *i)
 {
@@ -379,12 +263,16 @@ session_open(struct fs *fs, struct inode *i)
 
 	pthread_mutex_lock(&fs->lock);
 	rc = is_nameless(fs, i) ? -ESTALE : 0;
-	if (rc == 0)
-		i->writer_opens++;
-	if (rc == 0 && atomic_fetch_add(&i->writers, 1) == 0)
+	if (rc == 0 && count_writer(i) == 0)
 		touch_names(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 	return rc;
+}
+
+void
+session_made(struct inode *i)
+{
+	count_writer(i);
 }
 
 void
@@ -402,6 +290,7 @@ session_writer_gone(struct fs *fs, struct inode *i, bool told)
 		return told;
 	told |= session_seal_locked(fs, i);
 	session_stop_watching(fs, i);
+	end_if_over(i);
 	if (!told && inode_in_tree(fs, i))
 		session_tell(fs, (struct replica_event){ .op = REPLICA_IDLE, .ino = i->key.ino });
 	return told;
@@ -414,10 +303,10 @@ session_close(struct fs *fs, struct inode *i, bool wrote)
 
 	pthread_mutex_lock(&fs->lock);
 	session_look_again(fs, i);
-	if (wrote || i->watched || atomic_load(&i->writers) == 1)
+	if (wrote || i->session->watched || atomic_load(&i->writers) == 1)
 		told = session_seal_locked(fs, i);
 	if (session_leaves_mapping(fs, i)) {
-		i->mapped = true;
+		i->session->mapped = true;
 		fs->sessions.mapped_len++;
 		inode_hold(i);
 	} else {
@@ -445,8 +334,7 @@ session_attr(struct fs *fs, struct inode *i, unsigned which, const int64_t mtime
 	if (!inode_replicated(fs, i))
 		return;
 	DL_FOREACH(i->names.first, name) {
-		if (name->was != NULL)
-			tell_write(fs, name, false);
+		session_name_settle(fs, name);
 		e.dir = name->dir;
 		e.name = name->text;
 		session_tell(fs, e);
@@ -456,19 +344,16 @@ session_attr(struct fs *fs, struct inode *i, unsigned which, const int64_t mtime
 void
 sessions_tell_due(struct fs *fs, int64_t now)
 {
-	struct inode *i, *itmp;
-	struct name *name, *ntmp;
+	struct session *s, *tmp;
 
 	replica_view_lock(fs->replica);
 	pthread_mutex_lock(&fs->lock);
 	session_look_at_watched(fs, now);
 	session_look_all_mapped(fs);
-	DL_FOREACH_SAFE2(fs->sessions.dirty, i, itmp, dirty_next)
-		if (now - atomic_load(&i->written_ms) >= QUIET_MS)
-			session_seal_locked(fs, i);
-	DL_FOREACH_SAFE2(fs->sessions.waiting, name, ntmp, wait_next)
-		if (now >= name->wait_until_ms)
-			tell_write(fs, name, false);
+	DL_FOREACH_SAFE2(fs->sessions.dirty, s, tmp, dirty_next)
+		if (now - atomic_load(&s->written_ms) >= QUIET_MS)
+			session_seal_locked(fs, s->inode);
+	session_names_due(fs, now);
 	pthread_mutex_unlock(&fs->lock);
 	replica_view_unlock(fs->replica);
 }

@@ -30,11 +30,13 @@
 struct fs;
 struct inode;
 struct name;
+struct session;
+struct waiting;
 
 struct sessions {
-	struct inode *dirty;		/* written, not told */
-	struct name *waiting;		/* closed, of a passing name, not told */
-	struct inode *watched;		/* passed through to writers, or mapped by them */
+	struct session *dirty;		/* written, not told */
+	struct waiting *waiting;	/* names, closed but passing ones, not told: session_names.c */
+	struct session *watched;	/* passed through to writers, or mapped by them */
 	unsigned mapped_len;
 	int64_t looked_ms;		/* when the watched ones were looked at last */
 	bool fine_times;		/* two changes never have the same time */
@@ -73,7 +75,10 @@ void		 session_close(struct fs *fs, struct inode *i, bool wrote);
 /* (view) What was just opened for writing, as session_open said, is passed through. */
 void		 session_watch(struct fs *fs, struct inode *i);
 
-/* After each write. */
+/* (locked) The inode was just made, and is open for writing: counts a writer. */
+void		 session_made(struct inode *i);
+
+/* After each write, by who counts as a writer. */
 void		 session_wrote(struct fs *fs, struct inode *i);
 
 /* (view) Tells a file that is dirty, or was written unseen. */
@@ -99,7 +104,7 @@ void		 session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain)
  * what waits to be told under it is told later, under the names it has then. */
 void		 session_name_taken(struct fs *fs, struct name *name);
 
-/* (locked) The inode is being forgotten. */
+/* (locked) The inode is being forgotten; before its names are. */
 void		 session_inode_dropped(struct fs *fs, struct inode *i);
 
 /* Looks whether what was closed but mapped is so still.  Takes the view lock. */

@@ -1,9 +1,14 @@
 /*
- * What the two halves of write sessions have in common: session.c, which tells
- * what was written, and session_unseen.c, which finds what was written unseen.
+ * What the parts of write sessions have in common: session.c, which says when it
+ * is told what was written, session_names.c, by which names, and
+ * session_unseen.c, which finds what was written unseen.
  */
 #ifndef SIBFS_SESSION_IMPL_H
 #define SIBFS_SESSION_IMPL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/stat.h>
 
 #include "fs/session.h"
 
@@ -13,6 +18,33 @@ enum {
 
 struct fs;
 struct inode;
+struct name;
+
+/* What of a file changes when it is written. */
+struct sight {
+	off_t size;
+	struct timespec mtime, ctime;
+	bool fresh;			/* a change at the same moment might not show */
+};
+
+/*
+ * What an inode has from when it is opened for writing, or found to be dirty,
+ * until it has no writers, is not dirty and not watched: inode->session.  All
+ * under fs.lock, but for what is atomic: writers see that without it, too.
+ */
+struct session {
+	struct inode *inode;
+	atomic_llong written_ms;	/* when last */
+	atomic_bool unsure;		/* dirty, but maybe not written: contents are compared */
+	struct session *dirty_prev, *dirty_next;
+
+	/* While it is passed through to writers, who write unseen. */
+	bool watched;
+	bool mapped;			/* closed, but mapped writable still: counts as a writer */
+	struct sight seen;		/* as it was when last looked at */
+	struct session *watched_prev, *watched_next;
+	uint32_t opens;			/* by writers: how many there were */
+};
 
 /* ---- session.c ---- */
 
@@ -30,6 +62,18 @@ bool		 session_seal_locked(struct fs *fs, struct inode *i);
 /* (view, locked) One writer less.  told: what it wrote was told just now.  Returns
  * whether anything was. */
 bool		 session_writer_gone(struct fs *fs, struct inode *i, bool told);
+
+/* ---- session_names.c ---- */
+
+/* (view, locked) The file has content to be told by this name.  Returns whether it
+ * was told already. */
+bool		 session_name_written(struct fs *fs, struct name *name, bool unsure);
+
+/* (view, locked) Tells what waits and was moved away from another name. */
+void		 session_name_settle(struct fs *fs, struct name *name);
+
+/* (view, locked) Tells what has waited until now. */
+void		 session_names_due(struct fs *fs, int64_t now);
 
 /* ---- session_unseen.c ---- */
 

@@ -67,18 +67,19 @@ look(struct fs *fs, struct inode *i, struct sight *out)
 void
 session_look_again(struct fs *fs, struct inode *i)
 {
+	struct session *s = i->session;
 	struct sight now;
 	bool written, touched;
 
-	if (!i->watched || look(fs, i, &now) < 0)
+	if (s == NULL || !s->watched || look(fs, i, &now) < 0)
 		return;
-	written = now.size != i->seen.size || !same_time(now.mtime, i->seen.mtime);
+	written = now.size != s->seen.size || !same_time(now.mtime, s->seen.mtime);
 	/* A time set back by hand hides a write, but not from ctime. */
-	touched = !same_time(now.ctime, i->seen.ctime) || i->seen.fresh;
-	i->seen = now;
+	touched = !same_time(now.ctime, s->seen.ctime) || s->seen.fresh;
+	s->seen = now;
 	if (!written && !touched)
 		return;
-	atomic_store(&i->written_ms, session_now_ms());
+	atomic_store(&s->written_ms, session_now_ms());
 	session_mark_dirty(fs, i, !written);
 	/* Stores to a mapping change times without the kernel's cache. */
 	if (written && i->cached) {
@@ -90,10 +91,13 @@ session_look_again(struct fs *fs, struct inode *i)
 void
 session_watch(struct fs *fs, struct inode *i)
 {
+	struct session *s;
+
 	pthread_mutex_lock(&fs->lock);
-	if (!i->watched && inode_in_tree(fs, i) && look(fs, i, &i->seen) == 0) {
-		i->watched = true;
-		DL_APPEND2(fs->sessions.watched, i, watched_prev, watched_next);
+	s = i->session;
+	if (!s->watched && inode_in_tree(fs, i) && look(fs, i, &s->seen) == 0) {
+		s->watched = true;
+		DL_APPEND2(fs->sessions.watched, s, watched_prev, watched_next);
 		session_wake_timer(fs);
 	}
 	pthread_mutex_unlock(&fs->lock);
@@ -102,9 +106,11 @@ session_watch(struct fs *fs, struct inode *i)
 void
 session_stop_watching(struct fs *fs, struct inode *i)
 {
-	if (i->watched) {
-		i->watched = false;
-		DL_DELETE2(fs->sessions.watched, i, watched_prev, watched_next);
+	struct session *s = i->session;
+
+	if (s != NULL && s->watched) {
+		s->watched = false;
+		DL_DELETE2(fs->sessions.watched, s, watched_prev, watched_next);
 	}
 }
 
@@ -123,27 +129,29 @@ is_written(struct fs *fs, struct inode *i, int tries)
 	return rc == 1;
 }
 
+/* The one who leaves counts as a writer: the session stays. */
 bool
 session_leaves_mapping(struct fs *fs, struct inode *i)
 {
+	const struct session *s = i->session;
 	uint32_t opens;
 	bool yes;
 
 	do {
-		if (!i->watched || i->mapped || atomic_load(&i->writers) > 1)
+		if (!s->watched || s->mapped || atomic_load(&i->writers) > 1)
 			return false;
-		opens = i->writer_opens;
+		opens = s->opens;
 		pthread_mutex_unlock(&fs->lock);
 		yes = is_written(fs, i, 3);
 		pthread_mutex_lock(&fs->lock);
-	} while (opens != i->writer_opens);	/* who came meanwhile may have mapped it */
-	return yes && i->watched && !i->mapped;
+	} while (opens != s->opens);	/* who came meanwhile may have mapped it */
+	return yes && s->watched && !s->mapped;
 }
 
 /*
- * (view, locked) Is it mapped still?  The lock is given up meanwhile.  Stores
- * into pages that were dirty already move no time: once it is not mapped any
- * more, contents are compared.
+ * (view, locked) Is it mapped still?  The lock is given up meanwhile, and someone
+ * else may ask, too, and be done first.  Stores into pages that were dirty already
+ * move no time: once it is not mapped any more, contents are compared.
  */
 static void
 look_mapped(struct fs *fs, struct inode *i)
@@ -153,9 +161,9 @@ look_mapped(struct fs *fs, struct inode *i)
 	pthread_mutex_unlock(&fs->lock);
 	still = is_written(fs, i, 1);
 	pthread_mutex_lock(&fs->lock);
-	if (still || !i->mapped)
+	if (still || i->session == NULL || !i->session->mapped)
 		return;
-	i->mapped = false;
+	i->session->mapped = false;
 	fs->sessions.mapped_len--;
 	session_look_again(fs, i);
 	session_mark_dirty(fs, i, true);
@@ -163,20 +171,21 @@ look_mapped(struct fs *fs, struct inode *i)
 	inode_drop(fs, i);
 }
 
-/* (view, locked) The list may change while one is looked at: held ones stay. */
+/* (view, locked) The list may change while one is looked at: held inodes stay. */
 void
 session_look_all_mapped(struct fs *fs)
 {
-	struct inode **all, *i;
+	struct inode **all;
+	struct session *s;
 	size_t n = 0;
 
 	if (fs->sessions.mapped_len == 0)
 		return;
 	all = mem_alloc(fs->sessions.mapped_len * sizeof *all);
-	DL_FOREACH2(fs->sessions.watched, i, watched_next)
-		if (i->mapped) {
-			inode_hold(i);
-			all[n++] = i;
+	DL_FOREACH2(fs->sessions.watched, s, watched_next)
+		if (s->mapped) {
+			inode_hold(s->inode);
+			all[n++] = s->inode;
 		}
 	for (size_t k = 0; k < n; k++) {
 		look_mapped(fs, all[k]);
@@ -198,13 +207,13 @@ session_look_mapped(struct fs *fs)
 void
 session_look_at_watched(struct fs *fs, int64_t now)
 {
-	struct inode *i;
+	struct session *s;
 
 	if (now - fs->sessions.looked_ms < SESSION_WATCH_MS)
 		return;
 	fs->sessions.looked_ms = now;
-	DL_FOREACH2(fs->sessions.watched, i, watched_next)
-		session_look_again(fs, i);
+	DL_FOREACH2(fs->sessions.watched, s, watched_next)
+		session_look_again(fs, s->inode);
 }
 
 bool

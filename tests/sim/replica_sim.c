@@ -152,6 +152,7 @@ start_host(struct host *h)
 	pthread_cond_init(&h->fs->sessions.changed, NULL);
 	if (inodes_init(&h->fs->inodes, replica_root_fd(h->r)) < 0 || socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) < 0)
 		sim_fail("%s cannot be mounted", h->name);
+	names_init(&h->fs->names);
 	h->kernel = kernel_new(h->fs);
 	h->fs->notify = (struct notify *)h->kernel;
 	h->fs->barrier = (struct barrier *)h->kernel;
@@ -200,6 +201,7 @@ stop_host(struct host *h)
 	close(h->calls_fd);
 	h->r->listen_fd = -1;
 	inodes_fini(h->fs);
+	names_fini(&h->fs->names);
 	kernel_free(h->kernel);
 	replica_close(h->r);
 	free(h->fs);

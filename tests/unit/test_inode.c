@@ -83,20 +83,34 @@ struct fixture {
 };
 
 static int
-setup(void **state)
+setup_in(void **state, const char *path)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	strcpy(f->path, "inode-XXXXXX");
+	strcpy(f->path, path);
 	assert_non_null(mkdtemp(f->path));
 	f->dir = open(f->path, O_RDONLY | O_DIRECTORY);
 	assert_true(f->dir >= 0);
 	pthread_mutex_init(&f->fs.lock, NULL);
 	assert_int_equal(inodes_init(&f->fs.inodes, f->dir), 0);
+	names_init(&f->fs.names);
 	assert_int_equal(sessions_start(&f->fs), 0);
 	told[0] = '\0';
 	*state = f;
 	return 0;
+}
+
+static int
+setup(void **state)
+{
+	return setup_in(state, "inode-XXXXXX");
+}
+
+/* Where file handles may be longer. */
+static int
+setup_in_memory(void **state)
+{
+	return setup_in(state, access("/dev/shm", W_OK) == 0 ? "/dev/shm/inode-XXXXXX" : "inode-XXXXXX");
 }
 
 static int
@@ -107,6 +121,7 @@ teardown(void **state)
 
 	sessions_stop(&f->fs);
 	inodes_fini(&f->fs);
+	names_fini(&f->fs.names);
 	close(f->dir);
 	snprintf(command, sizeof(command), "rm -r %s", f->path);
 	assert_int_equal(system(command), 0);
@@ -163,7 +178,7 @@ test_a_file_is_one_inode_until_it_is_forgotten(void **state)
 	assert_ptr_equal(inode_find(&f->fs, ino), i);
 	inode_forget(&f->fs, i, 1);
 	assert_null(inode_find(&f->fs, ino));
-	assert_null(f->fs.names.table);
+	assert_int_equal(f->fs.names.table.len, 0);
 	assert_int_equal(f->fs.inodes.fds, 0);
 }
 
@@ -207,7 +222,7 @@ test_a_deleted_file_without_descriptor_is_stale(void **state)
 	make_file(f, "b");
 	a = enter(f, "a");
 	b = enter(f, "b");
-	assert_int_equal(a->fd, -1);
+	assert_false(a->has_descriptor);
 	unlinkat(f->dir, "a", 0);
 	assert_int_equal(inode_fd_get(&f->fs, a), -ESTALE);
 	assert_true(inode_fd_get(&f->fs, b) >= 0);
@@ -297,6 +312,45 @@ test_a_passing_name_that_goes_in_time_is_never_told(void **state)
 	assert_told("");
 }
 
+/* As when a remote change moves it, and the kernel forgets it at once. */
+static void
+test_a_file_whose_name_was_taken_is_told_when_it_is_forgotten(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a~");
+	i = enter(f, "a~");
+	pthread_mutex_lock(&f->fs.lock);
+	session_name_new(&f->fs, i->names.first, false);
+	session_name_taken(&f->fs, i->names.first);
+	names_remove(&f->fs.names, i->names.first);
+	names_add(&f->fs.names, &i->names, f->fs.inodes.root.key.ino, "b");
+	pthread_mutex_unlock(&f->fs.lock);
+	assert_told("");
+	inode_forget(&f->fs, i, 1);
+	assert_told("WRITE b; ");
+}
+
+static void
+test_nothing_stays_of_a_session_that_is_over(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	session_open(&f->fs, i);
+	session_open(&f->fs, i);
+	session_wrote(&f->fs, i);
+	session_close(&f->fs, i, true);
+	assert_non_null(i->session);
+	session_wrote(&f->fs, i);
+	session_close(&f->fs, i, true);
+	assert_told("touch a; WRITE a; WRITE a; ");
+	assert_null(i->session);
+}
+
 static void
 test_a_replaced_file_is_not_opened_for_writing(void **state)
 {
@@ -323,11 +377,17 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_file_is_one_inode_until_it_is_forgotten, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_deleted_file_without_descriptor_is_stale, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup_in_memory, teardown),
+		cmocka_unit_test_setup_teardown(test_a_deleted_file_without_descriptor_is_stale, setup_in_memory,
+		    teardown),
 		cmocka_unit_test_setup_teardown(test_a_written_file_is_told_when_it_is_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_file_that_was_not_written_is_only_idle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_name_of_a_file_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_that_goes_in_time_is_never_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_file_whose_name_was_taken_is_told_when_it_is_forgotten, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_stays_of_a_session_that_is_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_replaced_file_is_not_opened_for_writing, setup, teardown),
 	};
 

@@ -16,22 +16,14 @@
 #include <cmocka.h>
 
 static void
-clear(struct names *n)
-{
-	struct name *name, *tmp;
-
-	HASH_ITER(hh, n->table, name, tmp)
-		names_remove(n, name);
-}
-
-static void
 test_a_name_is_found_in_its_directory_only(void **state)
 {
-	struct names n = { 0 };
+	struct names n;
 	struct named file = { 0 };
 	struct name *a;
 
 	(void)state;
+	names_init(&n);
 	a = names_add(&n, &file, 7, "a");
 	assert_ptr_equal(names_find(&n, 7, "a"), a);
 	assert_null(names_find(&n, 8, "a"));
@@ -40,15 +32,17 @@ test_a_name_is_found_in_its_directory_only(void **state)
 	names_remove(&n, a);
 	assert_null(names_find(&n, 7, "a"));
 	assert_null(file.first);
+	names_fini(&n);
 }
 
 static void
 test_names_of_an_inode_are_listed_newest_first(void **state)
 {
-	struct names n = { 0 };
+	struct names n;
 	struct named file = { 0 };
 
 	(void)state;
+	names_init(&n);
 	names_add(&n, &file, 1, "a");
 	names_add(&n, &file, 2, "b");
 	assert_string_equal(file.first->text, "b");
@@ -58,19 +52,24 @@ test_names_of_an_inode_are_listed_newest_first(void **state)
 	assert_string_equal(file.first->text, "a");
 	assert_string_equal(file.first->next->text, "b");
 	assert_null(file.first->next->next);
-	clear(&n);
+	names_remove(&n, file.first->next);
+	names_remove(&n, file.first);
+	assert_null(file.first);
+	names_fini(&n);
 }
 
 static void
 test_names_too_long_are_not_known(void **state)
 {
-	struct names n = { 0 };
+	struct names n;
 	char text[300];
 
 	(void)state;
+	names_init(&n);
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
 	assert_null(names_find(&n, 1, text));
+	names_fini(&n);
 }
 
 static void
