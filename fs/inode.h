@@ -6,8 +6,9 @@
  * An inode keeps an O_PATH descriptor while it is among the recently used
  * ones.  The descriptors of others are closed, and opened again by file
  * handle, since descriptors are few (the hard limit may be 20,000).  Where
- * file handles do not work (ordinary users may not open them; other file
- * systems mounted inside the store) descriptors are kept.
+ * file handles do not work, as ordinary users may not open them, that is done by
+ * name, and only to what is not open.  Files without a name that we know (FIFOs and
+ * the like, what stands on other file systems mounted inside the store) keep theirs.
  *
  * There may be a million of them, at 200 bytes each with one name: what only
  * those need that are open or written stands elsewhere (descriptors in
@@ -38,11 +39,11 @@ struct inode_key {
 	ino_t ino;
 };
 
-/* What a file that has no descriptor is opened by: its file handle as name_to_handle_at
- * gives it, or only the 8 bytes of it, which is what there is on ext4. */
+/* What a file that has no descriptor is known by. */
 union reopen {
-	struct file_handle *handle;
-	unsigned char small[8];
+	struct file_handle *handle;	/* as name_to_handle_at gives it */
+	unsigned char small[8];		/* or only these bytes of it: all there is on ext4 */
+	int64_t born_ns;		/* it is opened by name: no other had its number at that time */
 };
 
 /*
@@ -64,6 +65,8 @@ struct inode {
 	atomic_uint writers;		/* of these, those open for writing */
 	uint16_t type;			/* S_IFMT bits */
 	uint8_t small_type;		/* of a handle that is small; 0: it is not, or not made yet */
+	bool by_name : 1;		/* it is opened by name */
+	bool opening : 1;		/* just now: its directory is not inside of it */
 	bool hashed : 1;		/* not when its number went to another file since */
 	bool has_descriptor : 1;
 	atomic_bool dirty;		/* written since the replica was told */
@@ -80,7 +83,7 @@ struct inodes {
 	struct descriptor *lru;		/* the one used longest ago first */
 	unsigned fds, fds_max;
 	int root_fd;			/* not O_PATH: open_by_handle_at wants that */
-	bool handles_work;
+	bool handles_work, births_known;
 };
 
 /* root_fd stays the caller's. */

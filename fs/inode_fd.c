@@ -1,6 +1,9 @@
 /*
  * The descriptors of inodes.  Those in use lately have one, in a list by time
- * of use; the others have a file handle to be opened by again.
+ * of use; the others are opened again when they are needed, by file handle or by
+ * name.  A handle finds its file wherever it stands and leads to no other.  Names
+ * change, and numbers come back, so what was opened by name must have been born
+ * when ours was; and what is open keeps its descriptor, as it may lose its name.
  */
 #include "config.h"
 
@@ -69,6 +72,18 @@ reopen_by(struct inode *i, union reopen *r, const struct file_handle *h)
 	}
 }
 
+/* When the file was made, which it never changes.  False: this store cannot say. */
+static bool
+birth_of(int fd, int64_t *ns)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &st) < 0 || (st.stx_mask & STATX_BTIME) == 0)
+		return false;
+	*ns = (int64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+	return true;
+}
+
 static bool
 handle_equal(const struct file_handle *a, const struct file_handle *b)
 {
@@ -110,8 +125,11 @@ fds_allowed(void)
 void
 inode_fd_init(struct inodes *t)
 {
+	int64_t born_ns;
+
 	t->fds_max = fds_allowed();
 	t->handles_work = probe_handles(t->root_fd);
+	t->births_known = birth_of(t->root_fd, &born_ns);
 }
 
 static void
@@ -125,10 +143,33 @@ close_fd(struct inodes *t, struct descriptor *d)
 	free(d);
 }
 
+/* Nobody would miss it if it lost its name. */
 static bool
-can_reopen(const struct descriptor *d)
+only_named(const struct inode *i)
 {
-	return d->inode->small_type != 0 || d->reopen.handle != NULL;
+	return i->names.first != NULL && i->handles == 0 && i->session == NULL;
+}
+
+/* Finds out what it can be opened by again.  False: nothing, for now. */
+static bool
+can_reopen(struct inodes *t, struct descriptor *d)
+{
+	struct inode *i = d->inode;
+	union any_handle h;
+
+	if (i->key.dev != t->root.key.dev)
+		return false;
+	if (i->by_name)
+		return only_named(i);
+	if (i->small_type != 0 || d->reopen.handle != NULL)
+		return true;
+	if (t->handles_work && handle_of(d->fd, &h)) {
+		reopen_by(i, &d->reopen, &h.h);
+		return true;
+	}
+	t->handles_work = false;
+	i->by_name = t->births_known && only_named(i) && birth_of(d->fd, &d->reopen.born_ns);
+	return i->by_name;
 }
 
 /* Closes descriptors that have not been used for long, while there are too many. */
@@ -136,20 +177,15 @@ static void
 evict(struct inodes *t)
 {
 	struct descriptor *d = t->lru, *next;
-	union any_handle h;
 
 	for (unsigned tries = 0; d != NULL && t->fds > t->fds_max && tries < 64; d = next, tries++) {
 		next = d->next;
-		if (d->pins > 0 || d->inode->key.dev != t->root.key.dev)
-			continue;
-		if (!can_reopen(d)) {
-			if (!handle_of(d->fd, &h)) {
-				t->handles_work = false;
-				return;
-			}
-			reopen_by(d->inode, &d->reopen, &h.h);
+		if (d->pins == 0 && can_reopen(t, d)) {
+			close_fd(t, d);
+		} else {
+			DL_DELETE(t->lru, d);	/* not in the way of others next time */
+			DL_APPEND(t->lru, d);
 		}
-		close_fd(t, d);
 	}
 }
 
@@ -162,7 +198,7 @@ open_fd(struct inodes *t, struct inode *i, int fd)
 	i->descriptor = d;
 	i->has_descriptor = true;
 	DL_APPEND(t->lru, d);
-	if (++t->fds > t->fds_max && t->handles_work) {
+	if (++t->fds > t->fds_max) {
 		d->pins++;
 		evict(t);
 		d->pins--;
@@ -183,18 +219,75 @@ inode_fd_close(struct inodes *t, struct inode *i)
 {
 	if (i->has_descriptor)
 		close_fd(t, i->descriptor);
-	if (i->small_type == 0)
+	if (i->small_type == 0 && !i->by_name)
 		free(i->reopen.handle);
+}
+
+/* Is i, which has no descriptor, the file behind fd, which has its number? */
+static bool
+is_behind(const struct inode *i, int fd)
+{
+	union any_handle h, room;
+	int64_t born_ns;
+
+	if (i->by_name)
+		return birth_of(fd, &born_ns) && born_ns == i->reopen.born_ns;
+	return handle_of(fd, &h) && handle_equal(reopen_handle(i, &room), &h.h);
 }
 
 bool
 inode_fd_is(const struct inodes *t, const struct inode *i, int fd)
 {
-	union any_handle h, room;
-
 	if (i == &t->root || i->has_descriptor || i->handles > 0)
 		return true;	/* it was held, so its number was not free */
-	return handle_of(fd, &h) && handle_equal(reopen_handle(i, &room), &h.h);
+	return is_behind(i, fd);
+}
+
+static int
+open_at(struct fs *fs, const struct inode *i, const struct name *name)
+{
+	struct inode *dir = inode_find(fs, name->dir);
+	int dir_fd = dir != NULL ? inode_fd_get_locked(fs, dir) : -ESTALE, fd;
+	struct stat st;
+
+	if (dir_fd < 0)
+		return dir_fd;
+	fd = openat(dir_fd, name->text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		fd = errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
+	inode_fd_put_locked(fs, dir);
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_dev != i->key.dev || st.st_ino != i->key.ino || !is_behind(i, fd))) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
+}
+
+static int
+open_by_name(struct fs *fs, struct inode *i)
+{
+	const struct name *name;
+	int fd = -ESTALE;
+
+	if (i->opening)
+		return -ESTALE;		/* names that are out of date can go round in circles */
+	i->opening = true;
+	DL_FOREACH(i->names.first, name) {
+		fd = open_at(fs, i, name);
+		if (fd >= 0)
+			break;
+	}
+	i->opening = false;
+	return fd;
+}
+
+static int
+open_by_handle(const struct inodes *t, const struct inode *i)
+{
+	union any_handle room;
+	int fd = open_by_handle_at(t->root_fd, reopen_handle(i, &room), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
 }
 
 int
@@ -205,11 +298,10 @@ inode_fd_get_locked(struct fs *fs, struct inode *i)
 	if (i == &t->root)
 		return t->root_fd;
 	if (!i->has_descriptor) {
-		union any_handle room;
-		int fd = open_by_handle_at(t->root_fd, reopen_handle(i, &room), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		int fd = i->by_name ? open_by_name(fs, i) : open_by_handle(t, i);
 
 		if (fd < 0)
-			return -errno;
+			return fd;
 		open_fd(t, i, fd);
 	} else if (i->descriptor->next != NULL) {
 		DL_DELETE(t->lru, i->descriptor);

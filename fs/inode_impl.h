@@ -7,7 +7,7 @@
 
 #include "fs/inode.h"
 
-/* How many there may be, and whether they can be opened again. */
+/* How many there may be, and how they can be opened again. */
 void		 inode_fd_init(struct inodes *t);
 
 /* (locked) Takes over an O_PATH descriptor of the inode; one is enough. */

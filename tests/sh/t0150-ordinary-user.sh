@@ -94,4 +94,26 @@ ok "killed, it is mounted again" eval \
 is "and is whole" "$(as_user cat laptop/mnt/dir/in)" "in
 mine"
 ok "and unmounted" mine umount laptop/mnt
+
+# More files than the daemon may open; users cannot open by handle.
+as_user sh -c "cd $T/laptop/store && mkdir many many/a many/b && for d in a b; do
+	(cd many/\$d && seq 1000 | xargs touch) || exit 1; done"
+ok "the user mounts with few descriptors" eval '(ulimit -n 400 && mine mount laptop/store laptop/mnt)'
+all() { as_user find laptop/mnt/many -type f -printf '%s\n' 2>&1 | sort | uniq -c | tr -s ' '; }
+is "2,000 files are seen" "$(all)" " 2000 0"
+as_user sh -c "exec <$T/laptop/mnt/many/a/500 && rm $T/laptop/mnt/many/a/500 &&
+	find $T/laptop/mnt/many/b -printf '%s' >/dev/null && stat -L -c %h /dev/stdin" >gone 2>&1
+is "what is open without a name is seen, too" "$(cat gone)" 0
+ok "many are written" as_user sh -c "cd $T/laptop/mnt/many/b && for n in \$(seq 100 100 1000); do
+	echo text >\$n || exit 1; done"
+ok "moved" as_user mv laptop/mnt/many/a laptop/mnt/many/c
+is "and seen again" "$(all)" " 1989 0
+ 10 5"
+ok "a round" mine sync laptop/mnt server --timeout=60
+ok "their directory moves at the other end" mv server/mnt/many/b server/mnt/many/c/b
+ok "and a round" mine sync laptop/mnt server --timeout=60
+is "they are seen where they are now" "$(all)" " 1989 0
+ 10 5"
+is "and read" "$(as_user cat laptop/mnt/many/c/b/700)" text
+ok "the end" mine umount laptop/mnt
 done_testing

@@ -229,6 +229,115 @@ test_a_deleted_file_without_descriptor_is_stale(void **state)
 	inode_fd_put(&f->fs, b);
 }
 
+/* As for ordinary users, who may not open by handle. */
+static void
+test_descriptors_stay_few_without_handles(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i[8];
+	struct stat st;
+	char name[2] = "a";
+
+	if (!f->fs.inodes.births_known)
+		skip();
+	f->fs.inodes.handles_work = false;
+	f->fs.inodes.fds_max = 3;
+	for (int k = 0; k < 8; k++, name[0]++) {
+		make_file(f, name);
+		i[k] = enter(f, name);
+		if (k == 0)	/* is open from now on: keeps its own */
+			inode_hold(i[k]);
+	}
+	assert_true(i[0]->has_descriptor);
+	/* The one that was entered last had no name yet. */
+	assert_true(f->fs.inodes.fds <= 4);
+	for (int k = 1; k < 8; k++) {
+		int fd = inode_fd_get(&f->fs, i[k]);
+
+		assert_true(fd >= 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_ino, i[k]->key.ino);
+		inode_fd_put(&f->fs, i[k]);
+		assert_true(f->fs.inodes.fds <= 3);
+	}
+	assert_true(i[0]->has_descriptor);
+	inode_drop(&f->fs, i[0]);
+}
+
+/* Enters dir/a and makes it forget both descriptors. */
+static struct inode *
+enter_below(struct fixture *f, struct inode **dir)
+{
+	struct inode *i;
+	struct stat st;
+	int fd;
+
+	f->fs.inodes.handles_work = false;
+	f->fs.inodes.fds_max = 0;
+	assert_int_equal(mkdirat(f->dir, "dir", 0700), 0);
+	make_file(f, "dir/a");
+	*dir = enter(f, "dir");
+	fd = openat(f->dir, "dir/a", O_PATH);
+	assert_int_equal(fstat(fd, &st), 0);
+	i = inode_enter(&f->fs, fd, &st);
+	names_add(&f->fs.names, &i->names, (*dir)->key.ino, "a");
+	make_file(f, "b");
+	enter(f, "b");
+	assert_false((*dir)->has_descriptor);
+	assert_false(i->has_descriptor);
+	return i;
+}
+
+static void
+test_without_handles_a_file_is_found_where_it_was_moved_to(void **state)
+{
+	struct fixture *f = *state;
+	ino_t root = f->fs.inodes.root.key.ino;
+	struct inode *dir, *i;
+
+	if (!f->fs.inodes.births_known)
+		skip();
+	i = enter_below(f, &dir);
+	assert_int_equal(renameat(f->dir, "dir", f->dir, "moved"), 0);
+	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
+	names_remove(&f->fs.names, dir->names.first);
+	names_add(&f->fs.names, &dir->names, root, "moved");
+	assert_true(inode_fd_get(&f->fs, i) >= 0);
+	inode_fd_put(&f->fs, i);
+}
+
+static void
+test_without_handles_what_stands_at_the_name_now_is_told_apart(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *dir, *i;
+
+	if (!f->fs.inodes.births_known)
+		skip();
+	i = enter_below(f, &dir);
+	assert_int_equal(renameat(f->dir, "b", f->dir, "dir/a"), 0);
+	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
+	/* Its number may come back. */
+	assert_int_equal(unlinkat(f->dir, "dir/a", 0), 0);
+	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
+	make_file(f, "dir/a");
+	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
+}
+
+static void
+test_without_handles_names_that_go_round_end(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *dir, *i;
+
+	if (!f->fs.inodes.births_known)
+		skip();
+	i = enter_below(f, &dir);
+	names_remove(&f->fs.names, dir->names.first);
+	names_add(&f->fs.names, &dir->names, dir->key.ino, "dir");
+	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
+}
+
 static void
 test_a_written_file_is_told_when_it_is_closed(void **state)
 {
@@ -380,6 +489,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_a_deleted_file_without_descriptor_is_stale, setup_in_memory,
 		    teardown),
+		cmocka_unit_test_setup_teardown(test_descriptors_stay_few_without_handles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_without_handles_a_file_is_found_where_it_was_moved_to, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(test_without_handles_what_stands_at_the_name_now_is_told_apart, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(test_without_handles_names_that_go_round_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_written_file_is_told_when_it_is_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_file_that_was_not_written_is_only_idle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_name_of_a_file_is_told, setup, teardown),
