@@ -118,7 +118,8 @@ void __real_replica_tell(struct replica *r, const struct replica_event *e);
 void
 __wrap_replica_tell(struct replica *r, const struct replica_event *e)
 {
-	static const char *const ops[] = { "write", "unlink", "rename", "exchange", "mkdir", "rmdir", "attr", "idle" };
+	static const char *const ops[] = { "write", "unlink", "rename", "exchange", "mkdir", "rmdir", "attr",
+		"look", "idle" };
 
 	sim_say("  %s is told: %s %llu: %llu/%s %llu/%s", r->node, ops[e->op], (unsigned long long)e->ino,
 	    (unsigned long long)e->dir, e->name ? e->name : "", (unsigned long long)e->dir2, e->name2 ? e->name2 : "");
