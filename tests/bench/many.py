@@ -27,9 +27,9 @@ def timed(what, *cmd):
 
 
 def grow(top, files, each):
-    """Directories of `each` files, 100 of them in one above."""
+    """Directories of `each` files, 100 of them in one above, all of them in one."""
     for d in range((files + each - 1) // each):
-        path = f"{top}/d{d // 100:03d}/d{d:05d}"
+        path = f"{top}/all/d{d // 100:03d}/d{d:05d}"
         os.makedirs(path)
         for i in range(min(each, files - d * each)):
             write(f"{path}/file-{i:05d}", b"%d %d\n" % (d, i))
@@ -56,6 +56,13 @@ def propagate(a, b, name):
     write(f"{a}/{name}", data)
     start = time.time()
     return wait(lambda: open(f"{b}/{name}", "rb").read() == data, name) - start
+
+
+def move(a, b, old, new):
+    """Until a directory is where it was moved to, and only there."""
+    os.rename(f"{a}/{old}", f"{a}/{new}")
+    start = time.time()
+    return wait(lambda: os.path.isdir(f"{b}/{new}") and not os.path.exists(f"{b}/{old}"), new) - start
 
 
 class Pair:
@@ -102,6 +109,8 @@ def measure(pair, args):
     print(f"  {'the next ones (median of 20; most)':44} {statistics.median(out['next']):9.3f} s  {max(out['next']):.3f} s")
     out["back"] = [propagate(b, a, f"back{i}") for i in range(20)]
     print(f"  {'in the other direction':44} {statistics.median(out['back']):9.3f} s  {max(out['back']):.3f} s")
+    out["move"] = [move(a, b, "all", "moved"), move(b, a, "moved", "all"), move(a, b, "all", "again")]
+    print(f"  {'the directory with all of them moved (3 times)':44} ", *("%.3f s" % t for t in out["move"]))
     time.sleep(5)
     before = pair.processors()
     time.sleep(args.idle)
