@@ -301,13 +301,14 @@ static void
 send_data(struct link *l, struct serving *v, const Frame *f, size_t bytes)
 {
 	size_t before = l->out.len;
-	bool try = v->untried == 0;
+	bool try = v->untried == 0 && !l->packing.off;
 
 	link_send_frame(l, f, try);
-	if (!try)
+	if (v->untried > 0)
 		v->untried--;
-	else if (l->out.len - before >= bytes)
+	else if (try && l->out.len - before >= bytes)
 		v->untried = PROBE_EACH - 1;
+	packing_sent(&l->packing, bytes, replica_now_ms());
 }
 
 /* One block; what is sent to its end, or cannot be, is served no more. */
@@ -350,8 +351,10 @@ link_pump_content(struct link *l)
 		DL_FOREACH(l->serving, v)
 			if (v->groups_sent < v->groups_len || next_range(v))
 				break;
-		if (!v)
+		if (!v) {
+			packing_pause(&l->packing);
 			return;
+		}
 		if (!link_send_chunks(l, v))
 			send_block(l, v);
 	}

@@ -7,6 +7,7 @@
 #include "replication/exchange.h"
 #include "replication/frame.h"
 #include "replication/outline.h"
+#include "replication/packing.h"
 #include "replication/replica_impl.h"
 #include "replication/take.h"
 #include "replication/throttle.h"
@@ -105,6 +106,7 @@ struct link {
 	struct throttle in_limit, out_limit;
 	size_t out_high;		/* no more is queued above this */
 	size_t block;			/* of content at a time */
+	struct packing packing;
 	int64_t since_ms, heard_ms, pinged_ms;
 	int64_t answer_by_ms;		/* else the link is dead; 0: no answer is due */
 
