@@ -79,7 +79,7 @@ tell_moved(struct fs *fs, const struct waiting *w)
 }
 
 static void
-tell_new(struct fs *fs, const struct name *name, bool unsure)
+tell_content(struct fs *fs, const struct name *name, bool unsure)
 {
 	session_tell(fs, (struct replica_event){
 		.op = REPLICA_WRITE,
@@ -90,6 +90,26 @@ tell_new(struct fs *fs, const struct name *name, bool unsure)
 	});
 }
 
+/*
+ * The file may be written by this name before the replica sees it for the first
+ * time.  Where it has another name, that one has changed then, too, and the
+ * kernel may have forgotten it by the time of writing: it is looked at now.
+ */
+static void
+tell_made(struct fs *fs, const struct name *name)
+{
+	const struct name *other = name->of->first != name ? name->of->first : name->next;
+
+	tell_content(fs, name, false);
+	if (other != NULL && find_waiting(fs, other) == NULL)
+		session_tell(fs, (struct replica_event){
+			.op = REPLICA_WRITE,
+			.dir = other->dir,
+			.name = other->text,
+			.unsure = true,
+		});
+}
+
 /* What was moved is told as it is by now. */
 static void
 tell_waiting(struct fs *fs, struct waiting *w)
@@ -97,7 +117,7 @@ tell_waiting(struct fs *fs, struct waiting *w)
 	if (w->was != NULL)
 		tell_moved(fs, w);
 	else
-		tell_new(fs, w->name, false);
+		tell_made(fs, w->name);
 	stop_waiting(fs, w);
 }
 
@@ -112,7 +132,7 @@ tell_write(struct fs *fs, struct name *name, bool unsure)
 	}
 	if (w != NULL)
 		stop_waiting(fs, w);
-	tell_new(fs, name, unsure);
+	tell_content(fs, name, unsure);
 }
 
 bool
@@ -129,8 +149,12 @@ session_name_written(struct fs *fs, struct name *name, bool unsure)
 void
 session_name_new(struct fs *fs, struct name *name, bool open)
 {
-	if (!open)
-		session_name_written(fs, name, false);
+	if (open)
+		return;
+	if (name_is_passing(name->text))
+		start_waiting(fs, name);
+	else
+		tell_made(fs, name);
 }
 
 void

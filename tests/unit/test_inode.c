@@ -405,6 +405,23 @@ test_a_passing_name_waits(void **state)
 	assert_told("WRITE a~; ");
 }
 
+/* It may be written by the new one, and the other forgotten, before the replica looks. */
+static void
+test_of_a_new_link_the_other_name_is_told_too(void **state)
+{
+	struct fixture *f = *state;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
+	assert_ptr_equal(enter(f, "b"), i);
+	pthread_mutex_lock(&f->fs.lock);
+	session_name_new(&f->fs, i->names.first, false);
+	pthread_mutex_unlock(&f->fs.lock);
+	assert_told("WRITE b; WRITE a; ");
+}
+
 static void
 test_a_passing_name_that_goes_in_time_is_never_told(void **state)
 {
@@ -499,6 +516,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_file_that_was_not_written_is_only_idle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_name_of_a_file_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_of_a_new_link_the_other_name_is_told_too, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_that_goes_in_time_is_never_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_file_whose_name_was_taken_is_told_when_it_is_forgotten, setup,
 		    teardown),
