@@ -437,6 +437,7 @@ replica_recover(struct replica *r)
 	disk_each_entry(r->moving_fd, add_moving, &q);
 	recover_part_dirs(&q);
 	check_dirs(&q);
+	recover_unite_dirs(&q);
 	journal = journal_suffices(&q);
 	if (recover_settle_dirs(&q) && journal)
 		follow_journal(&q);

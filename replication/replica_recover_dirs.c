@@ -128,6 +128,90 @@ recover_stands(struct replica *r, const struct disk_dir *dd)
 	return fd >= 0 && fstatat(fd, dd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == dd->ino;
 }
 
+/* ---- directories that were to be one ---- */
+
+/* Directories that show as one may stand as one by now, or be about to: the one
+ * that has the file of d which is noted in another.  NULL: none has. */
+static struct disk_dir *
+stands_beside(struct replica *r, struct dir *d, const struct disk_dir *but, const struct reg_file *f)
+{
+	struct disk_dir *dd, *found = NULL;
+	struct obstack o;
+	struct folder folder;
+	struct stat st;
+	int fd;
+
+	obstack_init(&o);
+	display_folder(r->s, d, &o, &folder);
+	for (size_t i = 0; i < folder.len && !found; i++)
+		if ((dd = disk_of(folder.ids[i])) && dd != but && (fd = disk_fd(&r->disk, dd)) >= 0 &&
+		    fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == f->stamp.ino)
+			found = dd;
+	obstack_free(&o, NULL);
+	return found;
+}
+
+/* One that waits in moving/, while its files are brought to another. */
+struct uniting {
+	struct recovery *q;
+	struct disk_dir *dd;
+	struct dir *d;
+};
+
+/* The view puts in its place again what it had moved already. */
+static void
+unite_file(struct uniting *u, struct reg *reg, const struct reg_file *f)
+{
+	struct replica *r = u->q->r;
+	struct disk_dir *beside = stands_beside(r, u->d, u->dd, f);
+
+	if (!beside && recover_in_journal(u->q, u->dd->ino, f->name))
+		return;		/* a user may have removed it */
+	if (beside)
+		recover_stage_noted(r, reg, disk_fd(&r->disk, beside), f->name, f);
+	reg_file_forget(reg, f->name);
+	state_reg_noted(r->s, reg);
+	state_touch_reg(r->s, reg);
+}
+
+static int
+unite_row(void *arg, uint64_t dir_num, const char *name, uint64_t seq)
+{
+	struct uniting *u = arg;
+	struct reg *reg = state_reg(u->q->r->s, u->d, name, false);
+	int fd = disk_fd(&u->q->r->disk, u->dd);
+	struct stat st;
+
+	(void)dir_num;
+	(void)seq;
+	for (uint32_t i = reg && fd >= 0 ? reg->files_len : 0; i-- > 0;) {
+		struct reg_file f;
+
+		if (i >= reg->files_len)
+			continue;
+		f = reg->files[i];
+		if (fstatat(fd, f.name, &st, AT_SYMLINK_NOFOLLOW) == 0 || recover_find_moving(u->q, f.stamp.ino))
+			continue;
+		f.name = mem_str(f.name);
+		unite_file(u, reg, &f);
+		free(f.name);
+	}
+	return 0;
+}
+
+void
+recover_unite_dirs(struct recovery *q)
+{
+	struct disk_dir *dd, *tmp;
+
+	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
+		for (size_t i = 0; dd->lifted && i < dd->ids_len; i++) {
+			struct uniting u = { q, dd, dd->ids[i] };
+
+			index_regs_in_dir(q->r->x, u.d->num, unite_row, &u);
+		}
+}
+
 /* ---- directories that are nowhere ---- */
 
 struct missing {
@@ -136,26 +220,6 @@ struct missing {
 	struct dir *d;
 	bool by_user;		/* who removed it */
 };
-
-/* Directories that show as one may stand as one by now, and the note was made anew. */
-static bool
-stands_beside(struct replica *r, struct dir *d, const struct disk_dir *gone, const struct reg_file *f)
-{
-	struct disk_dir *dd;
-	struct obstack o;
-	struct folder folder;
-	struct stat st;
-	bool stands = false;
-	int fd;
-
-	obstack_init(&o);
-	display_folder(r->s, d, &o, &folder);
-	for (size_t i = 0; i < folder.len && !stands; i++)
-		stands = (dd = disk_of(folder.ids[i])) && dd != gone && (fd = disk_fd(&r->disk, dd)) >= 0 &&
-		    fstatat(fd, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == f->stamp.ino;
-	obstack_free(&o, NULL);
-	return stands;
-}
 
 /* What users had removed from it is removed; of the rest nothing stands any more, and
  * what the state has of it is put there again. */

@@ -49,6 +49,12 @@ void		 recover_stage_noted(struct replica *r, struct reg *reg, int dirfd, const 
  */
 void		 recover_part_dirs(struct recovery *q);
 
+/*
+ * What is missing in a directory that waits in moving/ was brought to another, which
+ * shows as one with it, and whose note of it is lost; no user removed it.
+ */
+void		 recover_unite_dirs(struct recovery *q);
+
 /* Does it stand where it is noted, or wait in moving/? */
 bool		 recover_stands(struct replica *r, const struct disk_dir *dd);
 
