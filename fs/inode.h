@@ -10,7 +10,7 @@
  * name, and only to what is not open.  Files without a name that we know (FIFOs and
  * the like, what stands on other file systems mounted inside the store) keep theirs.
  *
- * There may be a million of them, at 200 bytes each with one name: what only
+ * There may be a million of them, at 160 bytes each with one name: what only
  * those need that are open or written stands elsewhere (descriptors in
  * inode_fd.c, sessions in session_impl.h, backing ids in backing.h).
  *

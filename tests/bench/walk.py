@@ -30,7 +30,7 @@ def resident(pid):
 def walk(top):
     """Files found, and seconds."""
     start = time.time()
-    find = subprocess.run(["find", top, "-type", "f", "-printf", "%s\n"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    find = subprocess.run(["find", top, "-type", "f", "-printf", "%s\n"], capture_output=True)
     if find.returncode != 0:
         sys.exit(f"find: {find.stderr.decode()[:1000]}")
     return find.stdout.count(b"\n"), time.time() - start
