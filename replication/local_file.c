@@ -105,6 +105,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	struct local_file file;
 	struct reg *reg, *owner;
 	struct reg_file *known;
+	struct file_stamp stamp;
 	struct hash before;
 	struct seen q;
 	struct stat st;
@@ -128,6 +129,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	}
 	/* Two writes can leave one stamp: clocks of inodes may be coarse, and of a
 	 * mapping not every store moves them. */
+	stamp = local_stamp_of(&st);
 	if (known && local_stamp_same(&known->stamp, &st)) {
 		if (!ino && !job)
 			goto out;
@@ -152,7 +154,10 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		goto out;
 	}
 	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
-		local_note_file(r, owner, name, &file.hash, &st);
+		/* What was written while it was being read is told, too: with the
+		 * stamp of that noted, its time would pass for known. */
+		if (local_stamp_same(&stamp, &st))
+			local_note_file(r, owner, name, &file.hash, &st);
 		attrs_fini(&file.attrs);
 		goto out;
 	}

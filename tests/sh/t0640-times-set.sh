@@ -59,4 +59,22 @@ try sibfs resume laptop/store
 synced laptop server
 same_file() { cmp -s $l/behind server/mnt/behind; }
 ok "and what was touched behind the mount" same_file
+
+# What stands there is written once more, while it is read to be told.
+python3 - $l <<'END_PY'
+import os, random, sys, time
+for k in range(25):
+    path = f"{sys.argv[1]}/again{k}"
+    with open(path, "wb") as f:
+        f.write(os.urandom(2000000))
+    time.sleep(0.03)
+    for n in range(5):
+        fd = os.open(path, os.O_RDWR)
+        os.pwrite(fd, os.pread(fd, 10, 0), 0)
+        os.close(fd)
+        time.sleep(random.random() * 0.004)
+END_PY
+synced laptop server
+times() { (cd "$1" && stat -c '%n %y' again*); }
+is "what is written with the same content while it is read has its time" "$(diff <(times $l) <(times server/mnt))" ""
 done_testing
