@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Random operations on a directory, as several programs at once would do them.
 
-    stress.py run DIR SEED SECONDS PROCESSES
+    stress.py run DIR SEED SECONDS PROCESSES [mortal]
         Names come from a small pool, so that the processes, and those of the
         other replica, meet all the time.  Only errors that such meetings
         explain are expected; any other is printed, and the exit status is 1.
+        mortal: the mount may die meanwhile, which ends it.
     stress.py tree DIR
         Type, mode, extended attributes, content or target of all below DIR, a line
         each, sorted.
@@ -29,6 +30,7 @@ EXPECTED = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EI
             errno.ENODATA,		# an attribute that nobody set
             errno.ELOOP, errno.EPERM,	# a symbolic link; a hard link to a directory
             errno.ESTALE}		# a directory was moved by the peer: the kernel tries twice
+DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
 DEPTH = 4
 HELD = 3
 
@@ -193,7 +195,7 @@ class Actor:
         finally:
             os.close(fd)
 
-    def run(self, seconds):
+    def run(self, seconds, mortal):
         end = time.monotonic() + seconds
         ops, weights = zip(*self.ops)
         bad = done = 0
@@ -202,6 +204,8 @@ class Actor:
             try:
                 op()
             except OSError as e:
+                if mortal and e.errno in DEAD:
+                    return done, bad
                 if e.errno not in EXPECTED:
                     print("%s: %s: %s" % (self.tag, op.__name__, e), flush=True)
                     bad += 1
@@ -213,12 +217,12 @@ class Actor:
 
 
 def work(args):
-    top, seed, seconds = args
-    return Actor(top, seed).run(seconds)
+    top, seed, seconds, mortal = args
+    return Actor(top, seed).run(seconds, mortal)
 
 
-def run(top, seed, seconds, processes):
-    jobs = [(os.path.abspath(top), seed + i, seconds) for i in range(processes)]
+def run(top, seed, seconds, processes, mortal):
+    jobs = [(os.path.abspath(top), seed + i, seconds, mortal) for i in range(processes)]
     with multiprocessing.Pool(processes) as pool:
         results = pool.map(work, jobs, chunksize=1)
     print("%s: %d operations, %d unexpected errors" % (
@@ -262,4 +266,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "tree":
         tree(sys.argv[2])
     else:
-        sys.exit(run(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])))
+        sys.exit(run(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]), sys.argv[6:] == ["mortal"]))

@@ -6,6 +6,7 @@
 # STRESS_SEED repeats a run as far as timing lets it.  A soak test: it looks for
 # what happens once in many runs.
 . "$(dirname "$0")/../lib/cluster.sh"
+. "$lib/stress.sh"
 [ -n "${STRESS_SECONDS:-}" ] || skip_all "for tests/run --soak, or with STRESS_SECONDS set"
 cluster_start
 pair laptop server
@@ -24,19 +25,6 @@ both() {
 	return $rc
 }
 
-# Holds when all of the laptop, the server and their stores show the same.
-agree() {
-	local of rc=0
-	for of in laptop/mnt server/mnt laptop/store server/store; do
-		python3 "$lib/stress.py" tree "$of" >"tree.${of/\//-}"
-	done
-	for of in server-mnt laptop-store server-store; do
-		diff -U 0 tree.laptop-mnt "tree.$of" | head -n 12 || rc=1
-		cmp -s tree.laptop-mnt "tree.$of" || rc=1
-	done
-	return $rc
-}
-
 # settled PART: what must hold once programs stopped, and names that editors use
 # for a moment were told, too.
 settled() {
@@ -48,16 +36,6 @@ settled() {
 		"$(grep -E '\.conflict-[^/]*\.conflict-' tree.laptop-mnt tree.server-mnt)" ""
 	is "$1: the laptop has nothing left to do" "$(left laptop server)" "0 0 0"
 	is "$1: nor has the server" "$(left server laptop)" "0 0 0"
-}
-
-# left NODE PEER: what is wanted, to send and to receive.
-left() {
-	status_get "$1" "' '.join(str(n) for n in (s['wanted'],
-	    peers['$2']['to_send']['versions'], peers['$2']['to_receive']['versions']))"
-}
-
-complaints() {
-	grep -hE '(^| )error:? ' laptop/store/.sibfs/log server/store/.sibfs/log
 }
 
 ok "linked: no operation fails without reason" both "$((seconds / 2))" "$seed"
