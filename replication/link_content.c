@@ -188,6 +188,19 @@ send_gone(struct link *l, uint64_t id)
 	link_send_frame(l, &f, false);
 }
 
+/* A file that was written since it was noted may have it still. */
+static int
+open_content(struct link *l, const struct hash *h, uint64_t *size)
+{
+	int fd = content_open(l->r, h, size);
+
+	if (fd < 0) {
+		local_look_for(l->r, h);
+		fd = content_open(l->r, h, size);
+	}
+	return fd;
+}
+
 int
 link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 {
@@ -199,11 +212,7 @@ link_get_want(struct link *l, const Sibfs__Wire__Want *m)
 	if (m->hash.len != sizeof(h.b) || l->serving_len == SERVING_MAX)
 		return -EBADMSG;
 	memcpy(h.b, m->hash.data, sizeof(h.b));
-	fd = content_open(l->r, &h, &size);
-	if (fd < 0) {
-		local_look_for(l->r, &h);
-		fd = content_open(l->r, &h, &size);
-	}
+	fd = open_content(l, &h, &size);
 	if (fd < 0 || m->offset > size) {
 		if (fd >= 0)
 			close(fd);
@@ -296,6 +305,20 @@ has_changed(const struct serving *v)
 	    st.st_mtim.tv_nsec != v->st.st_mtim.tv_nsec;
 }
 
+/* Was it written with what it held before, or does something else hold it? */
+static bool
+has_again(struct link *l, struct serving *v)
+{
+	uint64_t size;
+	int fd = open_content(l, &v->hash, &size);
+
+	if (fd < 0)
+		return false;
+	close(v->fd);
+	v->fd = fd;
+	return size == v->size && fstat(fd, &v->st) == 0;
+}
+
 /* What does not shrink is not tried at each block again. */
 static void
 send_data(struct link *l, struct serving *v, const Frame *f, size_t bytes)
@@ -321,6 +344,8 @@ send_block(struct link *l, struct serving *v)
 	ssize_t n = pread(v->fd, buf, want, (off_t)v->offset);
 	FRAME(f, DATA, &m);
 
+	if ((n < (ssize_t)want || has_changed(v)) && has_again(l, v))
+		n = pread(v->fd, buf, want, (off_t)v->offset);
 	if (n < (ssize_t)want || has_changed(v)) {
 		send_gone(l, v->id);
 		link_stop_serving(l, v);

@@ -29,6 +29,25 @@ link_start_round(struct link *l, uint64_t round)
 	link_send_subscribe(l, true, round);
 }
 
+void
+link_round_in(struct link *l, uint64_t round)
+{
+	/* What was being written when it was asked for, and so was not to be had, is
+	 * closed by now, if it was when the round began. */
+	if (round == l->round || round == l->their_round) {
+		content_retry(l->r, true);
+		content_request(l->r);
+	}
+	if (round == l->round) {
+		l->round_in = true;
+		l->round_wants = l->r->wants_made;
+	}
+	if (round == l->their_round) {
+		l->their_round_in = true;
+		l->their_round_wants = l->r->wants_made;
+	}
+}
+
 struct later {
 	struct replica *r;
 	struct link *l;

@@ -152,14 +152,8 @@ link_get_watermark(struct link *l, const Sibfs__Wire__Watermark *m)
 	link_settle_taken(l);
 	if (replica_commit(r) == 0 && news)
 		link_changed(r);
-	if (m->round && m->round == l->round) {
-		l->round_in = true;
-		l->round_wants = r->wants_made;
-	}
-	if (m->round && m->round == l->their_round) {
-		l->their_round_in = true;
-		l->their_round_wants = r->wants_made;
-	}
+	if (m->round)
+		link_round_in(l, m->round);
 	link_send_ack(l);
 	link_check_round(l);
 	return 0;

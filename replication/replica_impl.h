@@ -530,6 +530,8 @@ bool		 link_is_up(const struct link *l);
 uint64_t	 link_peer_id(const struct link *l);
 void		 link_start_round(struct link *l, uint64_t round);
 bool		 link_in_round(const struct link *l);
+/* All that the peer knew when it began this round has been told. */
+void		 link_round_in(struct link *l, uint64_t round);
 void		 link_check_round(struct link *l);	/* has all of it arrived? */
 void		 link_changed(struct replica *r);	/* something new for all */
 void		 link_pause_changed(struct link *l);
