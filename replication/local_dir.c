@@ -12,19 +12,20 @@
 
 #include "replication/local_impl.h"
 
-/* A directory that is not where it was: the mode it has, if it can be found. */
+/* A directory that is not where it was: the mode it has, or will be seen to have
+ * once it is known where it is. */
 static void
 stat_elsewhere(struct replica *r, ino_t ino, struct stat *st)
 {
 	int fd = r->disk.open_dir ? r->disk.open_dir(r->disk.open_ctx, ino) : -1;
 	struct stat found;
+	bool is = fd >= 0 && fstat(fd, &found) == 0 && found.st_ino == ino;
 
-	*st = (struct stat){ .st_mode = S_IFDIR | 0755, .st_ino = ino };
-	if (fd < 0)
-		return;
-	if (fstat(fd, &found) == 0 && found.st_ino == ino)
-		st->st_mode = found.st_mode;
-	close(fd);
+	*st = (struct stat){ .st_mode = is ? found.st_mode : S_IFDIR | 0755, .st_ino = ino };
+	if (fd >= 0)
+		close(fd);
+	if (!is)
+		local_look_later(r, (struct look){ .what = LOOK_AT_ATTRS, .ino = ino });
 }
 
 /* A directory that only peers had, for as long as it was ignored, is this one. */

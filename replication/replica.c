@@ -438,7 +438,7 @@ work(struct replica *r)
 {
 	run_calls(r);
 	replica_settle_events(r);
-	local_look_at_dirs(r);
+	local_look_when_told(r);
 	view_update(r);
 	if (r->s->dirty_regs.len || r->s->dirty_dirs.len || r->in_transaction || r->index_unsynced) {
 		if (replica_commit(r) == 0) {

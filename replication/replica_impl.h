@@ -216,9 +216,14 @@ struct replica {
 
 	bool view_held;			/* we hold the view lock */
 	struct look {
+		enum {
+			LOOK_AT_DIR,	/* it may be new there, or elsewhere */
+			LOOK_AT_FILE,	/* its directory could not be found when it was told */
+			LOOK_AT_ATTRS,	/* of a directory that could not be found when it was made */
+		} what;
 		uint64_t dir, ino;	/* inodes */
 		char *name;
-	} *looks;			/* directories to be looked at when all was told */
+	} *looks;			/* to be done when all was told */
 	size_t looks_len;
 	struct note *notes;
 	size_t notes_len;
@@ -345,9 +350,11 @@ void		 replica_recovered(struct replica *r);
 
 void		 local_event(struct replica *r, struct event *e);
 
-/* Directories that were found where they are not known to be.  May take hold of the
- * view, until the next view_update. */
-void		 local_look_at_dirs(struct replica *r);
+/* Something to be looked at when all was told that users did; l.name is copied. */
+void		 local_look_later(struct replica *r, struct look l);
+
+/* Now it was.  May take hold of the view, until the next view_update. */
+void		 local_look_when_told(struct replica *r);
 
 /* A file that was to be hashed is looked at now: the replica stops. */
 void		 local_hash_now(struct replica *r, struct hash_job *j);

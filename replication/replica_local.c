@@ -150,6 +150,14 @@ is_in_place(struct replica *r, const struct disk_dir *up, const char *name, ino_
 	return dd && dd->ids_len && dd->up == up && strcmp(dd->name, name) == 0;
 }
 
+void
+local_look_later(struct replica *r, struct look l)
+{
+	r->looks = mem_resize(r->looks, r->looks_len + 1, sizeof(*r->looks));
+	l.name = mem_str(l.name);
+	r->looks[r->looks_len++] = l;
+}
+
 /*
  * What is being written is told when it is closed.  A directory that is new, or
  * elsewhere, may be so by something that is told next: it waits until all was.
@@ -166,28 +174,54 @@ look_at(struct replica *r, struct disk_dir *dd, const struct event *e)
 		if (!view_is_writing(r, st.st_ino))
 			local_reconcile_name(r, dd, e->name);
 	} else if (!is_in_place(r, dd, e->name, e->ino)) {
-		r->looks = mem_resize(r->looks, r->looks_len + 1, sizeof(*r->looks));
-		r->looks[r->looks_len++] = (struct look){ dd->ino, e->ino, mem_str(e->name) };
+		local_look_later(r, (struct look){ LOOK_AT_DIR, dd->ino, e->ino, e->name });
 	}
 }
 
-void
-local_look_at_dirs(struct replica *r)
+/* What was told when its directory stood elsewhere already. */
+static void
+look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 {
-	if (!r->looks_len)
-		return;
-	view_hold(r);
-	for (size_t i = 0; i < r->looks_len; i++) {
-		const struct look *l = &r->looks[i];
-		struct disk_dir *dd = disk_find(&r->disk, l->dir);
+	struct stat st;
+	int fd = disk_fd(&r->disk, dd);
 
-		if (dd && dd->ids_len && !is_in_place(r, dd, l->name, l->ino))
-			local_reconcile_name(r, dd, l->name);
-		free(l->name);
-	}
-	free(r->looks);
-	r->looks = NULL;
+	if (fd < 0 || fstatat(fd, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != l->ino)
+		return;
+	local_write_at(r, dd, l->name, 0, true, NULL);
+	local_file_attrs(r, dd, l->name, NULL);
+}
+
+static void
+look(struct replica *r, const struct look *l)
+{
+	struct disk_dir *dd = disk_find(&r->disk, l->what == LOOK_AT_ATTRS ? l->ino : l->dir);
+
+	if (!dd || !dd->ids_len)
+		return;
+	if (l->what == LOOK_AT_ATTRS)
+		local_dir_attrs(r, dd, 0);
+	else if (l->what == LOOK_AT_FILE)
+		look_at_file(r, dd, l);
+	else if (!is_in_place(r, dd, l->name, l->ino))
+		local_reconcile_name(r, dd, l->name);
+}
+
+void
+local_look_when_told(struct replica *r)
+{
+	struct look *l = r->looks;
+	size_t n = r->looks_len;
+
+	if (n == 0)
+		return;
+	r->looks = NULL;	/* what is found may call for another look */
 	r->looks_len = 0;
+	view_hold(r);
+	for (size_t i = 0; i < n; i++) {
+		look(r, &l[i]);
+		free(l[i].name);
+	}
+	free(l);
 }
 
 void
@@ -200,6 +234,10 @@ local_event(struct replica *r, struct event *e)
 		return;
 	if (!at || !at->ids_len || (e->name2 && (!to || !to->ids_len))) {
 		log_debug("%s: in a directory that is not replicated", e->name ? e->name : "?");
+		return;
+	}
+	if ((e->op == REPLICA_WRITE || e->op == REPLICA_ATTR) && !e->is_dir && e->ino && disk_fd(&r->disk, at) < 0) {
+		local_look_later(r, (struct look){ LOOK_AT_FILE, at->ino, e->ino, e->name });
 		return;
 	}
 	switch (e->op) {
