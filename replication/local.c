@@ -249,12 +249,14 @@ counting_move(const struct dir *d)
 	return m ? *m : (struct dir_move){ .to = d->birth, .from = d->birth };
 }
 
+/* Stamps are taken for what there is only: others would put the versions that come
+ * after it in another order than the reference model has. */
 static void
-without_extended(struct attrs *a, struct stamp at)
+without_extended(struct state *s, struct attrs *a)
 {
 	for (uint32_t i = 0; i < a->len; i++)
 		if (a->c[i].value && cell_is_extended(&a->c[i]))
-			attrs_set(a, a->c[i].key, NULL, 0, at);
+			attrs_set(a, a->c[i].key, NULL, 0, state_stamp(s));
 }
 
 static void
@@ -268,7 +270,7 @@ remove_dirs(struct state *s, const struct folder *f)
 		if (d->val.moves_len)
 			dirval_set_move(&d->val, dot, m.to, m.from, m.at);	/* where it was removed */
 		/* Who makes it anew may have forgotten them. */
-		without_extended(&d->val.attrs, state_stamp(s));
+		without_extended(s, &d->val.attrs);
 		dirval_clear_live(&d->val);
 		state_dir_changed(s, d);
 	}
