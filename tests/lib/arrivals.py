@@ -100,7 +100,7 @@ def change(rng, n):
 
 def part_caches():
     """Once a round is over, nothing that shows is old, however hot the caches are."""
-    rng = random.Random(int(os.environ.get("ARRIVALS_SEED", "1")))
+    rng = random.Random(int(os.environ.get("SIBFS_SEED", "1")))
     over = threading.Event()
 
     def look():

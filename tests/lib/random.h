@@ -1,6 +1,6 @@
 /*
- * Random values for tests.  Everything comes from one seed, SIBFS_SEED or the
- * clock, which is printed as a TAP comment: the same seed, the same test.
+ * Random values for tests.  Everything comes from one seed, SIBFS_SEED or 1,
+ * which is printed as a TAP comment: the same seed, the same test.
  */
 #ifndef SIBFS_TEST_RANDOM_H
 #define SIBFS_TEST_RANDOM_H

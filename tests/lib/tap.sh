@@ -6,10 +6,20 @@
 
 tap_count=0
 tap_failed=0
+tap_seed=
 
 # diag TEXT: each line as a comment.
 diag() {
 	printf '%s\n' "$1" | sed 's/^/# /'
+}
+
+# random_seed [SEED]: $seed, from which all that is random comes: SEED, SIBFS_SEED or 1.
+# The same ones each time; others are for soaks.  A claim that fails names it.
+random_seed() {
+	seed=${1:-${SIBFS_SEED:-1}}
+	RANDOM=$((seed % 32768))
+	tap_seed=$seed
+	diag "seed $seed"
 }
 
 # Prints the verdict $1 (0: it holds) on the claim $2; $3 says what was seen.
@@ -19,7 +29,7 @@ tap_verdict() {
 		echo "ok $tap_count - $2"
 	else
 		tap_failed=$((tap_failed + 1))
-		echo "not ok $tap_count - $2"
+		echo "not ok $tap_count - $2${tap_seed:+ (seed $tap_seed)}"
 		if [ -n "${3:-}" ]; then diag "$3"; fi
 	fi
 	return "$1"

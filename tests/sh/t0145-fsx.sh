@@ -1,15 +1,14 @@
 #!/bin/bash
 # Random operations on a file, checked byte by byte (tests/posix/fsx): alone, in
 # several at once, and what they leave in the store and at the peer.  FSX_OPS
-# says how many, FSX_SEED repeats a run.
+# says how many, SIBFS_SEED does others.
 . "$(dirname "$0")/../lib/cluster.sh"
 cluster_start
 fsx=$(dirname "$SIBFS")/tests/posix/fsx
 [ -x "$fsx" ] || skip_all "$fsx is missing: make check TESTS= builds it"
 pair laptop server
 ops=${FSX_OPS:-3000}
-seed=${FSX_SEED:-$RANDOM}
-diag "FSX_SEED=$seed FSX_OPS=$ops"
+random_seed
 
 ok "below the mount: the exerciser itself is right" "$fsx" "$T/below" "$seed" "$ops"
 ok "on the mount: all is as in memory" "$fsx" laptop/mnt/alone "$seed" "$ops"

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Programs work on one mount while changes come from the other: what they see is
 # never old, never half of one thing and half of another, and what they write is
-# never lost.  ARRIVALS_ROUNDS makes it longer, ARRIVALS_SEED other.
+# never lost.  ARRIVALS_ROUNDS makes it longer, SIBFS_SEED other.
 . "$(dirname "$0")/../lib/cluster.sh"
 cluster_start
 pair laptop server
+random_seed
 part() {
 	ok "$2" timeout 100 python3 "$lib/arrivals.py" "$1" "$T/laptop" "$T/server" "$SIBFS"
 }

@@ -7,6 +7,7 @@ cluster_start
 pair laptop server
 l=laptop/mnt s=server/mnt
 rounds=${KILL_ROUNDS:-5}
+random_seed
 
 # Writes under $1 until the mount dies.  A line in the log $2 says "NAME
 # CONTENT" for each file whose close returned; a name that is written to

@@ -20,8 +20,7 @@ prober_start s ops $s/s
 prober_start writer write $l/versions
 prober_start reader read $s/versions
 cuts=$(awk '{ print $1 }' proxy-net.count)
-seed=$RANDOM
-diag "seed $seed"
+random_seed
 proxy_says net 'cut 3000-400000' 'delay 3' 'piece 1-9000' "seed $seed"
 # On a slow machine it takes longer to be cut as often.
 links() { echo $(($(awk '{ print $1 }' proxy-net.count) - cuts)); }

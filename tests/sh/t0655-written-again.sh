@@ -7,6 +7,7 @@ pair laptop server
 
 cat >again.py <<'END'
 import os, random, sys, time
+random.seed(1)
 names = ["%s/f%d" % (sys.argv[1], k) for k in range(30)]
 for n in names:
     with open(n, "wb") as f:

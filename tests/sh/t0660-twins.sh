@@ -6,8 +6,7 @@
 cluster_start
 pair laptop server
 twin() { python3 "$lib/twin.py" "$@"; }
-seed=${SIBFS_SEED:-$RANDOM$RANDOM}
-echo "# seed $seed"
+random_seed
 
 work() {	# NODE SEED
 	twin work "$1/mnt/$1" "native-$1" "$2" 2000
@@ -45,6 +44,6 @@ for round in $(seq "${TWIN_ROUNDS:-3}"); do
 	is "without conflicts" "$(conflict_names laptop)" ""
 	rm -rf laptop/mnt/laptop server/mnt/server native-laptop native-server
 	synced laptop server
-	seed=$((seed + 2))
+	random_seed $((seed + 2))
 done
 done_testing

@@ -3,7 +3,7 @@
 # same few directories of both mounts: linked, then apart, then linked again.
 # Once they stop, both mounts and both stores show the same, nothing is left to
 # do, and nothing went wrong on the way.  STRESS_SECONDS says for how long,
-# STRESS_SEED repeats a run as far as timing lets it.  A soak test: it looks for
+# SIBFS_SEED repeats a run as far as timing lets it.  A soak test: it looks for
 # what happens once in many runs.
 . "$(dirname "$0")/../lib/cluster.sh"
 . "$lib/stress.sh"
@@ -11,8 +11,7 @@
 cluster_start
 pair laptop server
 seconds=$STRESS_SECONDS
-seed=${STRESS_SEED:-$RANDOM$RANDOM}
-diag "STRESS_SEED=$seed STRESS_SECONDS=$seconds"
+random_seed
 
 # both SECONDS SEED: random operations on both mounts.
 both() {

@@ -2,15 +2,13 @@
 # Programs do all that can be done on two linked mounts, as in t0700, and one of
 # the daemons is killed in the midst of it, again and again.  After each time both
 # mounts and both stores show the same, and nothing is left to do.
-# STRESS_KILLS says how many times, STRESS_SEED where to begin.  A soak test.
+# STRESS_KILLS says how many times, SIBFS_SEED where to begin.  A soak test.
 . "$(dirname "$0")/../lib/cluster.sh"
 . "$lib/stress.sh"
 [ -n "${STRESS_KILLS:-}" ] || skip_all "for tests/run --soak, or with STRESS_KILLS set"
 cluster_start
 pair laptop server
-seed=${STRESS_SEED:-$RANDOM$RANDOM}
-diag "STRESS_SEED=$seed STRESS_KILLS=$STRESS_KILLS"
-RANDOM=$((seed % 32768))
+random_seed
 
 for ((round = 1; round <= STRESS_KILLS; round++)); do
 	victim=laptop other=server

@@ -9,7 +9,6 @@
 
 histories=20000
 top=$(cd "$(dirname "$0")/../.." && pwd)
-seed=${SIBFS_SEED:-$RANDOM}
 
 if [ -z "${SIM_COMPILE:-}" ] || ! command -v patch >/dev/null; then
 	echo "1..0 # SKIP needs make check, and patch"
@@ -18,7 +17,7 @@ fi
 build=$PWD
 T=$(mktemp -d "${TMPDIR:-/tmp}/sibfs-bugs.XXXXXX") || exit 1
 trap 'rm -rf "$T"' EXIT
-diag "SIBFS_SEED=$seed"
+random_seed
 
 # build_with BUG: the simulator with that bug, as $T/BUG/simulate.
 build_with() {

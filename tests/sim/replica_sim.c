@@ -9,7 +9,7 @@
  * lose what was not synced.
  * `--without` is full unless it is given: disks are never full.
  *
- * Each seed is one history: some replicas, some links between them, and steps,
+ * The first seed is SIBFS_SEED, or 1.  Each is one history: some replicas, some links between them, and steps,
  * each with a seed of its own, so that a failing history stays what it is when
  * steps are left out of it.  In the end faults cease, users stop, all is
  * synchronised, and the laws are checked.  A failing history is made shorter,
@@ -1042,6 +1042,19 @@ leave_out_others(const char *list, bool *left_out)
 	}
 }
 
+/* " (seed N, N)" of those that failed, for the claim. */
+static char failed_seeds[200];
+
+static void
+note_seed(uint64_t seed)
+{
+	size_t n = strlen(failed_seeds);
+
+	if (n < sizeof(failed_seeds) - 30)
+		snprintf(failed_seeds + n - (n > 0), sizeof(failed_seeds) - n, "%s%llu)", n ? ", " : " (seed ",
+		    (unsigned long long)seed);
+}
+
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
  * and the steps that it was shortened to, or "all"; and "power" for --power.
@@ -1072,11 +1085,13 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 		if (!all)
 			leave_out_others(list, left_out);
 		o = try(seed, steps, all ? NULL : left_out, tell);
-		if (o.failed)
-			printf("# stored: --seed %llu --count 1 --steps %u%s%s%s:\n%s", seed, steps, power ? " --power" : "",
-			    all ? "" : " --only ", all ? "" : list, o.said);
-		failed += o.failed;
 		++*done;
+		if (!o.failed)
+			continue;
+		failed++;
+		note_seed(seed);
+		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+		    all ? "" : " --only ", all ? "" : list, o.said);
 	}
 	fclose(f);
 	return failed;
@@ -1106,7 +1121,7 @@ main(int argc, char **argv)
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
 		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' }, { 0 },
 	};
-	const char *given = getenv("SIBFS_SIM_SECONDS"), *dir = NULL, *stored = NULL;
+	const char *given = getenv("SIBFS_SIM_SECONDS"), *from = getenv("SIBFS_SEED"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
 	unsigned seconds = given ? (unsigned)atoi(given) : 60, steps = 0, failed = 0, failures = 3;
 	uint64_t seed, first, count = 0, done = 0;
@@ -1115,7 +1130,7 @@ main(int argc, char **argv)
 	int c;
 
 	power = getenv("SIBFS_SIM_POWER") != NULL;
-	seed = (uint64_t)faults_real_ms() * 1000 + (uint64_t)getpid() % 1000;
+	seed = from ? strtoull(from, NULL, 0) : 1;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
 		case 't': seconds = (unsigned)atoi(optarg); break;
@@ -1156,6 +1171,7 @@ main(int argc, char **argv)
 		if (!o.failed)
 			continue;
 		failed++;
+		note_seed(seed);
 		if (!tell)
 			report(seed, n, &o, shorter);
 		if (failed >= failures)
@@ -1163,9 +1179,10 @@ main(int argc, char **argv)
 	}
 	rmdir(top);
 	if (stored)
-		printf("1..1\n%sok 1 - %llu histories that failed once hold\n", failed ? "not " : "", (unsigned long long)done);
+		printf("1..1\n%sok 1 - %llu histories that failed once hold%s\n", failed ? "not " : "", (unsigned long long)done,
+		    failed_seeds);
 	else
-		printf("1..1\n%sok 1 - %llu histories, seeds from %llu\n", failed ? "not " : "", (unsigned long long)done,
-		    (unsigned long long)first);
+		printf("1..1\n%sok 1 - %llu histories, seeds from %llu%s\n", failed ? "not " : "", (unsigned long long)done,
+		    (unsigned long long)first, failed_seeds);
 	return failed != 0;
 }
