@@ -575,18 +575,19 @@ flush_out(struct link *l)
 void
 link_pump(struct link *l)
 {
-	size_t before;
+	bool full;
 
 	if (l->closing)
 		return;
-	do {
-		before = l->out.len;
-		if (l->greeted) {
-			link_pump_changes(l);
-			link_pump_content(l);
-		}
-		flush_out(l);
-	} while (!l->closing && l->out.len == 0 && before != 0);
+	if (l->greeted) {
+		link_pump_changes(l);
+		link_pump_content(l);
+	}
+	full = l->out.len > l->out_high;
+	flush_out(l);
+	/* Nothing will say that there is room: it is there already. */
+	if (full && l->out.len == 0)
+		l->more = true;
 }
 
 static const char *
