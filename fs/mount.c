@@ -338,10 +338,7 @@ stopper_run(void *arg)
 		log_warn("cannot unmount %s: %s", m->options->mountpoint, strerror(-rc));
 	if (!wait_for_end(m, LINGER_MS))
 		log_info("%s is still in use; ending it", m->options->mountpoint);
-	while (!atomic_load(&m->ended)) {
-		workers_stop(m->fs.workers);
-		wait_for_end(m, 20);
-	}
+	workers_stop(m->fs.workers);
 	return NULL;
 }
 

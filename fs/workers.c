@@ -63,6 +63,7 @@ struct workers {
 	unsigned readers;		/* reading, or about to */
 	unsigned long taken;		/* requests */
 	bool quiet;			/* the watch sleeps */
+	bool lacks_thread;		/* the last one could not be made, and that was said */
 	int rc;				/* why we end */
 	atomic_uint len;
 	struct worker worker[WORKERS];
@@ -133,9 +134,12 @@ have_another_read(struct workers *w)
 		if (rc != 0) {
 			/* The watch asks again; whoever is busy reads when it is done. */
 			pthread_cond_destroy(&another->wake);
-			log_warn("cannot start a thread: %s", strerror(rc));
+			if (!w->lacks_thread)
+				log_warn("cannot start a thread: %s", strerror(rc));
+			w->lacks_thread = true;
 			return;
 		}
+		w->lacks_thread = false;
 		w->readers++;
 		atomic_store(&w->len, n + 1);
 	}
@@ -288,6 +292,18 @@ keep_watch(struct workers *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
+/* Wakes it until it has heard. */
+static void
+wait_for_end(struct workers *w, struct worker *one)
+{
+	const struct timespec tick = { .tv_nsec = TICK_NS };
+
+	while (pthread_tryjoin_np(one->thread, NULL) == EBUSY) {
+		workers_stop(w);
+		nanosleep(&tick, NULL);
+	}
+}
+
 int
 workers_run(struct workers *w)
 {
@@ -297,9 +313,8 @@ workers_run(struct workers *w)
 	if (atomic_load(&w->len) == 0)
 		return -EAGAIN;
 	keep_watch(w);
-	workers_stop(w);
 	for (unsigned i = 0; i < atomic_load(&w->len); i++) {
-		pthread_join(w->worker[i].thread, NULL);
+		wait_for_end(w, &w->worker[i]);
 		pthread_cond_destroy(&w->worker[i].wake);
 	}
 	return w->rc;

@@ -32,7 +32,7 @@ ssize_t		 workers_read(struct workers *w, int fd, void *buf, size_t size);
 void		 workers_barrier(struct workers *w);
 
 /* Ends workers_run from another thread, though the kernel has not ended the
- * connection.  A signal may come too early, so repeat it until it has ended. */
+ * connection.  It returns once every request that was read is answered. */
 void		 workers_stop(struct workers *w);
 
 #endif
