@@ -235,6 +235,25 @@ dirval_equal(const struct dirval *a, const struct dirval *b)
 	return true;
 }
 
+bool
+dirval_has_more(const struct dirval *a, const struct dirval *b)
+{
+	struct attrs joined = attrs_copy(&b->attrs);
+	uint32_t same = 0;
+	bool more;
+
+	for (uint32_t i = 0; i < a->modes_len; i++)
+		for (uint32_t j = 0; j < b->modes_len; j++)
+			same += dot_equal(a->modes[i].dot, b->modes[j].dot);
+	for (uint32_t i = 0; i < a->moves_len; i++)
+		for (uint32_t j = 0; j < b->moves_len; j++)
+			same += dot_equal(a->moves[i].dot, b->moves[j].dot);
+	attrs_merge(&joined, &a->attrs);
+	more = same < a->modes_len + a->moves_len || !attrs_same_values(&joined, &b->attrs);
+	attrs_fini(&joined);
+	return more;
+}
+
 uint64_t
 dirval_hlc(const struct dirval *d)
 {
@@ -258,6 +277,19 @@ void
 dirval_clear_live(struct dirval *v)
 {
 	v->live_len = 0;
+}
+
+void
+dirval_drop_dead_moves(struct dirval *v)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->moves_len; i++)
+		if (is_live_dot(v, v->moves[i].dot))
+			v->moves[n++] = v->moves[i];
+		else
+			move_drop(&v->moves[i]);
+	v->moves_len = n;
 }
 
 void

@@ -129,9 +129,13 @@ void		 dirval_fini(struct dirval *d);
 bool		 dirval_equal(const struct dirval *a, const struct dirval *b);
 uint64_t	 dirval_hlc(const struct dirval *d);
 
+/* Has a modes, moves or other attributes that b has not? */
+bool		 dirval_has_more(const struct dirval *a, const struct dirval *b);
+
 /* Replace all live dots, modes or moves by one of dot d. */
 void		 dirval_set_live(struct dirval *v, struct dot d);
 void		 dirval_clear_live(struct dirval *v);
+void		 dirval_drop_dead_moves(struct dirval *v);	/* all but live ones */
 void		 dirval_set_mode(struct dirval *v, struct dot d, uint32_t mode);
 void		 dirval_set_move(struct dirval *v, struct dot d, struct place to, struct place from, struct stamp at);
 

@@ -124,6 +124,15 @@ make_known(struct state *s, const Sibfs__Wire__Directory *m)
 	return 0;
 }
 
+static bool
+was_removed(struct state *s, struct place birth, uint32_t k)
+{
+	struct identity id = identity_make(&birth.up->id, birth.name, k);
+	const struct dir *d = state_dir(s, &id);
+
+	return d && d->val.ctx.len && !dir_is_live(d);
+}
+
 int
 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t n, uint64_t from,
     const struct vv *know, bool *news)
@@ -138,11 +147,14 @@ exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t 
 		struct place birth;
 		struct dir *d;
 		uint32_t k;
-		bool new_here;
+		bool removed, new_here;
 
 		if (wire_get_directory(s, list[i], &birth, &k, &val) < 0)
 			return -EBADMSG;
+		removed = was_removed(s, birth, k);
 		d = take_dir(s, birth, k, &val, know, &new_here);
+		if (removed && dir_is_live(d))
+			take_lives_again(s, d, &val);
 		if (vv_dominates(&val.ctx, &d->val.ctx))
 			d->from = from;
 		*news |= new_here;
@@ -150,6 +162,21 @@ exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t 
 		dirval_fini(&val);
 	}
 	return rc;
+}
+
+/* Was it removed here with attributes set, and the sender does not know of that? */
+static bool
+lives_again(struct reg *r, const struct regval *theirs, const struct vv *their_know)
+{
+	struct vv seen;
+	bool unseen;
+
+	if (!r || reg_known(r)->len || !reg_known(r)->slots_len || !theirs->len)
+		return false;
+	seen = vv_joined(&theirs->ctx, their_know);
+	unseen = !vv_dominates(&seen, &reg_known(r)->ctx);
+	vv_fini(&seen);
+	return unseen;
 }
 
 int
@@ -160,7 +187,7 @@ exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from
 	struct regval val;
 	struct dir *d;
 	char *name;
-	bool new_here;
+	bool again, new_here;
 
 	if (!m->value || wire_get_identity(&m->dir, &id) < 0 || !(d = state_dir(s, &id)))
 		return -EBADMSG;
@@ -170,7 +197,10 @@ exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from
 		free(name);
 		return -EBADMSG;
 	}
+	again = lives_again(state_reg(s, d, name, false), &val, know);
 	*out = take_reg(s, d, name, &val, know, &new_here);
+	if (again && reg_known(*out)->len)
+		take_reg_lives_again(s, *out);
 	*news |= new_here;
 	if (vv_dominates(&val.ctx, &reg_known(*out)->ctx))
 		(*out)->from = from;
@@ -198,11 +228,18 @@ exchange_offers(struct state *s, size_t *n)
 		if (!take_may_offer(s, d))
 			continue;
 		all = mem_resize(all, *n + 1, sizeof(*all));
-		all[(*n)++] = (struct offer){ take_path(d), d };
+		all[(*n)++] = (struct offer){ take_path(d), d->num };
 	}
 	if (*n)
 		qsort(all, *n, sizeof(*all), by_path);
 	return all;
+}
+
+void
+exchange_told_offers(struct state *s, const struct offer *o, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		take_told_one(s, state_dir_num(s, o[i].num));
 }
 
 struct dir *

@@ -51,14 +51,18 @@ int		 exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, s
 int		 exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from,
 		    const struct vv *know, struct reg **out, bool *news);
 
-/* A directory that nobody has heard of, and where it shows. */
+/* A directory that nobody has heard of, and where it shows.  Until the answer
+ * comes it may be removed, and forgotten: so it is kept by its number. */
 struct offer {
 	char *path;		/* allocated */
-	struct dir *dir;
+	uint64_t num;
 };
 
 /* All that may be offered, those above first.  The caller frees paths and list. */
 struct offer	*exchange_offers(struct state *s, size_t *n);
+
+/* They were answered: all that are still there are told. */
+void		 exchange_told_offers(struct state *s, const struct offer *o, size_t n);
 
 /* What we answer to one offered path: NULL for nothing.  It is told from now on. */
 struct dir	*exchange_answer(struct state *s, const ProtobufCBinaryData *path);

@@ -166,8 +166,7 @@ link_get_answer(struct link *l, const Sibfs__Wire__Answer *m)
 	link_settle_taken(l);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < l->offered_len; i++)
-		take_told_one(l->r->s, l->offered[i].dir);
+	exchange_told_offers(l->r->s, l->offered, l->offered_len);
 	link_forget_offer(l);
 	l->offer_out = false;
 	replica_commit(l->r);

@@ -79,6 +79,28 @@ take_dir(struct state *s, struct place birth, uint32_t k, const struct dirval *t
 	return d;
 }
 
+void
+take_lives_again(struct state *s, struct dir *d, const struct dirval *theirs)
+{
+	uint32_t mode = dir_mode(d);
+	struct dot dot;
+
+	if (!dirval_has_more(&d->val, theirs))
+		return;
+	dot = state_event(s, &d->val.ctx);
+	if (d->val.modes_len)
+		dirval_set_mode(&d->val, dot, mode);
+	dirval_drop_dead_moves(&d->val);
+	state_dir_changed(s, d);
+}
+
+void
+take_reg_lives_again(struct state *s, struct reg *r)
+{
+	state_event(s, &reg_known(r)->ctx);
+	state_reg_changed(s, r);
+}
+
 struct reg *
 take_absent_reg(struct state *s, struct dir *d, const char *name, const struct vv *their_know, bool *news)
 {

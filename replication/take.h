@@ -28,6 +28,15 @@ struct reg	*take_absent_reg(struct state *s, struct dir *d, const char *name, co
 bool		 take_absent_dir(struct state *s, struct dir *d, const struct vv *their_know);
 
 /*
+ * What was removed here lives again, by those who had not heard of the removal,
+ * and has modes or attributes from before that the value taken in, `theirs`, has
+ * not: that becomes an event.  Others may have forgotten them together with what
+ * was removed, and are told again only of events that they do not know.
+ */
+void		 take_lives_again(struct state *s, struct dir *d, const struct dirval *theirs);
+void		 take_reg_lives_again(struct state *s, struct reg *r);
+
+/*
  * Before a replica first sends directories that no peer has heard of, it offers
  * their paths; the peer answers with the directory it shows there, and what was
  * made here under that name is that one.

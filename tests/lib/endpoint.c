@@ -274,8 +274,7 @@ hear_answer(struct endpoint *e, const Sibfs__Wire__Answer *m)
 		    exchange_adopt(e->s, e->offered[m->index[i]].path, m->dirs[i], &d);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < e->offered_len; i++)
-		take_told_one(e->s, e->offered[i].dir);
+	exchange_told_offers(e->s, e->offered, e->offered_len);
 	forget_offers(e);
 	e->offer_out = false;
 	e->io.durable(e->io.ctx);

@@ -425,38 +425,12 @@ check_same_dirs(struct world *w, unsigned i, struct state *a, struct state *b)
 	}
 }
 
-/* The modes of files, last in a line: a chmod of what was removed may be forgotten
- * here and not there, and count for what one wrote there whose clock is behind. */
-static void
-leave_modes_out(char *tree)
-{
-	char *to = tree;
-
-	for (char *line = tree, *next; *line; line = next) {
-		char *end = strchr(line, '\n'), *mode;
-
-		next = end ? end + 1 : line + strlen(line);
-		mode = memrchr(line, '\t', (size_t)(next - line));
-		if (mode && end) {
-			*mode = '\n';
-			end = mode;
-		}
-		memmove(to, line, (size_t)((end ? end + 1 : next) - line));
-		to += (end ? end + 1 : next) - line;
-	}
-	*to = '\0';
-}
-
 static void
 check_equal(struct world *w, unsigned i)
 {
 	struct state *a = w->node[0].s, *b = w->node[i].s;
 	char *x = sim_tree(a), *y = sim_tree(b);
 
-	if (w->forgot) {
-		leave_modes_out(x);
-		leave_modes_out(y);
-	}
 	if (strcmp(x, y) != 0)
 		world_fail(w, "equal: %s shows\n%s%s shows\n%s", step_node_name(0), x, step_node_name(i), y);
 	free(x);
