@@ -96,6 +96,27 @@ dir_depth(const struct dir *d)
 	return n;
 }
 
+char *
+dir_path(const struct dir *d)
+{
+	size_t len = 1;
+	char *out, *end;
+
+	for (const struct dir *x = d; x->at.up; x = x->at.up)
+		len += strlen(x->at.name) + (x->at.up->at.up != NULL);
+	out = mem_alloc(len);
+	end = out + len - 1;
+	for (const struct dir *x = d; x->at.up; x = x->at.up) {
+		size_t n = strlen(x->at.name);
+
+		end -= n;
+		memcpy(end, x->at.name, n);
+		if (x->at.up->at.up)
+			*--end = '/';
+	}
+	return out;
+}
+
 uint32_t
 dir_mode(const struct dir *d)
 {

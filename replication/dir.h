@@ -28,6 +28,7 @@ struct identity {
 };
 
 struct dir;
+struct place_node;
 
 /* Parent and name.  The name is owned by what the place stands in. */
 struct place {
@@ -77,11 +78,13 @@ struct dir {
 
 	/* Kept by state.c from the above. */
 	struct place at;	/* where it shows */
+	struct place_node *shows;	/* the same, with all that show there */
 	struct dir *prev, *next;	/* in its parent's list of children */
 	struct dir *children;
 	struct dir *same_place;	/* the next that shows there too */
 	struct place want;	/* while places are computed */
 	uint32_t mark;
+	uint64_t looked;	/* the last scope that looked at it */
 	struct dir **names;	/* that its moves name, as counted; NULL at the end */
 	uint32_t named;		/* how many births and moves of others name it */
 	uint32_t files;		/* registers in it with a live version shown */
@@ -118,6 +121,9 @@ struct stamp	 dir_since(const struct dir *d);
 
 /* How many directories it shows below; 0 for the root. */
 unsigned	 dir_depth(const struct dir *d);
+
+/* Where it shows: "" for the root, else "a/b"; to free. */
+char		*dir_path(const struct dir *d);
 
 /* What all concurrent modes allow. */
 uint32_t	 dir_mode(const struct dir *d);

@@ -72,19 +72,29 @@ collect_dirs(struct state *s, const struct folder *up, const char *name, const s
 	*out = found;
 }
 
+/* d's, where those above `top` are each the only one at their place. */
+static void
+folder_below(struct state *s, struct dir *d, const struct dir *top, struct obstack *o, struct folder *out)
+{
+	struct folder up = { &d->at.up, 1 };
+
+	if (d != top)
+		folder_below(s, d->at.up, top, o, &up);
+	collect_dirs(s, &up, d->at.name, d, o, out);
+}
+
 void
 display_folder(struct state *s, struct dir *d, struct obstack *o, struct folder *out)
 {
-	struct folder up;
+	const struct dir *top = state_shared(d);
 
-	if (!d->at.up) {
-		out->ids = obstack_alloc(o, sizeof(*out->ids));
-		out->ids[0] = d;
-		out->len = 1;
+	if (top) {
+		folder_below(s, d, top, o, out);
 		return;
 	}
-	display_folder(s, d->at.up, o, &up);
-	collect_dirs(s, &up, d->at.name, d, o, out);
+	out->ids = obstack_alloc(o, sizeof(*out->ids));
+	out->ids[0] = d;
+	out->len = 1;
 }
 
 void

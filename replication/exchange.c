@@ -228,7 +228,7 @@ exchange_offers(struct state *s, size_t *n)
 		if (!take_may_offer(s, d))
 			continue;
 		all = mem_resize(all, *n + 1, sizeof(*all));
-		all[(*n)++] = (struct offer){ take_path(d), d->num };
+		all[(*n)++] = (struct offer){ dir_path(d), d->num };
 	}
 	if (*n)
 		qsort(all, *n, sizeof(*all), by_path);

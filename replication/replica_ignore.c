@@ -130,7 +130,7 @@ ignore_dir(const struct replica *r, const struct dir *d)
 
 	if (!r->ignore || !d->at.up)
 		return false;
-	path = take_path(d);
+	path = dir_path(d);
 	yes = ignore_covers(r->ignore, path, true);
 	free(path);
 	return yes;
@@ -146,7 +146,7 @@ ignore_reg(const struct replica *r, const struct reg *reg)
 		return true;
 	if (!r->ignore)
 		return false;
-	up = take_path(reg->dir);
+	up = dir_path(reg->dir);
 	path = mem_printf("%s%s%s", up, *up ? "/" : "", reg_name(reg));
 	yes = ignore_covers(r->ignore, path, false);
 	free(up);

@@ -372,7 +372,7 @@ static void
 find_inodes(struct replica *r, struct dir_inos *l)
 {
 	for (size_t i = 0; i < l->len; i++) {
-		char *path = l->e[i].ino ? take_path(l->e[i].d) : NULL;
+		char *path = l->e[i].ino ? dir_path(l->e[i].d) : NULL;
 		struct stat st;
 
 		if (path && *path)

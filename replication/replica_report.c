@@ -244,7 +244,7 @@ report_conflicts(struct replica *r)
 			display_group(r->s, &f, rows.row[i].name, &o, &g);
 			for (size_t j = 0; j < g.len; j++)
 				json_array_append_new(versions, version_json(r, &g.files[j]));
-			up = take_path(f.ids[0]);
+			up = dir_path(f.ids[0]);
 			path = mem_printf("%s%s%s", up, *up ? "/" : "", rows.row[i].name);
 			for (size_t j = 0; j < json_array_size(out) && !seen; j++)
 				seen = strcmp(json_string_value(json_object_get(json_array_get(out, j), "path")),

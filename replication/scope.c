@@ -28,7 +28,7 @@ struct scope_folder {
 void
 scope_open(struct scope *sc, struct state *s)
 {
-	*sc = (struct scope){ .s = s };
+	*sc = (struct scope){ .s = s, .number = ++s->scopes };
 	obstack_init(&sc->o);
 }
 
@@ -47,24 +47,10 @@ scope_close(struct scope *sc)
 	obstack_free(&sc->o, NULL);
 }
 
-/* "" for the root, else "a/b". */
-static char *
-path_of(const struct dir *d)
-{
-	char *up, *out;
-
-	if (!d->at.up)
-		return mem_str("");
-	up = path_of(d->at.up);
-	out = mem_printf("%s%s%s", up, *up ? "/" : "", d->at.name);
-	free(up);
-	return out;
-}
-
 static char *
 path_in(const struct dir *d, const char *name)
 {
-	char *up = path_of(d), *out = mem_printf("%s%s%s", up, *up ? "/" : "", name);
+	char *up = dir_path(d), *out = mem_printf("%s%s%s", up, *up ? "/" : "", name);
 
 	free(up);
 	return out;
@@ -97,17 +83,31 @@ add_folder(struct scope *sc, struct dir *d)
 {
 	struct folder f;
 
-	if (!d->at.up)
+	if (!d->at.up || d->looked == sc->number)
 		return;
+	d->looked = sc->number;
 	add_folder(sc, d->at.up);
-	for (size_t i = 0; i < sc->folders_len; i++)
-		if (sc->folders[i].first == d)
-			return;
+	if (dir_is_live(d))
+		return;
 	display_folder(sc->s, d, &sc->o, &f);
 	if (!is_implied(&f) || !state_stands(d) || f.ids[0] != d)
 		return;
 	sc->folders = mem_resize(sc->folders, sc->folders_len + 1, sizeof(*sc->folders));
-	sc->folders[sc->folders_len++] = (struct scope_folder){ path_of(d), d, display_folder_mode(&f) };
+	sc->folders[sc->folders_len++] = (struct scope_folder){ dir_path(d), d, display_folder_mode(&f) };
+}
+
+/* The first of each folder from that one up, and what is above it. */
+static void
+add_above(struct scope *sc, const struct folder *at)
+{
+	struct folder up = *at;
+
+	while (up.len && up.ids[0]->at.up) {
+		add_folder(sc, up.ids[0]);
+		if (!state_shared(up.ids[0]))
+			return;		/* all above are looked at */
+		display_folder(sc->s, up.ids[0]->at.up, &sc->o, &up);
+	}
 }
 
 struct base_arg {
@@ -129,13 +129,11 @@ scope_find(struct scope *sc, struct dir *at, const char *name, struct spot *out)
 {
 	struct base_arg arg = { sc, out, name };
 	struct dir *d, *tmp;
-	struct folder up;
 
 	display_folder(sc->s, at, &sc->o, &out->folder);
 	add_group(sc, &out->folder, name);
 	display_bases(sc->s, &out->folder, name, add_base, &arg);
-	for (up = out->folder; up.len && up.ids[0]->at.up; display_folder(sc->s, up.ids[0]->at.up, &sc->o, &up))
-		add_folder(sc, up.ids[0]);
+	add_above(sc, &out->folder);
 	if (sc->s->displaced)
 		HASH_ITER(hh, sc->s->dirs, d, tmp)
 			add_folder(sc, d);

@@ -24,6 +24,7 @@ struct scope {
 	size_t folders_len;
 	char *gone;			/* path of a removed directory */
 	char *from, *to;		/* paths of a moved one */
+	uint64_t number;		/* of this scope: what it looked at bears it */
 };
 
 /* What a name stands for: a directory, a file, or nothing. */

@@ -18,6 +18,7 @@
 struct place_node {
 	UT_hash_handle hh;
 	struct dir *first;
+	uint32_t standing;	/* how many of them are counted */
 	uint32_t key_len;
 	uint8_t key[];		/* number of the parent (8 bytes), name */
 };
@@ -211,6 +212,7 @@ recount(struct state *s, struct dir *d)
 	while (d->at.up && state_stands(d) != d->counted) {
 		d->counted = !d->counted;
 		d->at.up->standing += d->counted ? 1 : UINT32_MAX;
+		d->shows->standing += d->counted ? 1 : UINT32_MAX;
 		state_touch_dir(s, d);
 		d = d->at.up;
 	}
@@ -297,10 +299,12 @@ unlink_dir(struct state *s, struct dir *d)
 	if (d->counted) {
 		d->counted = false;
 		d->at.up->standing--;
+		d->shows->standing--;
 		recount(s, d->at.up);
 	}
 	DL_DELETE(d->at.up->children, d);
-	p = place_node(s, d->at.up, d->at.name);
+	p = d->shows;
+	d->shows = NULL;
 	LL_DELETE2(p->first, d, same_place);
 	if (!p->first) {
 		HASH_DEL(s->places, p);
@@ -326,7 +330,19 @@ link_dir(struct state *s, struct dir *d, struct place at)
 		HASH_ADD(hh, s->places, key, p->key_len, p);
 	}
 	LL_APPEND2(p->first, d, same_place);
+	d->shows = p;
 	recount(s, d);
+}
+
+struct dir *
+state_shared(const struct dir *d)
+{
+	const struct dir *top = NULL;
+
+	for (; d->at.up; d = d->at.up)
+		if (d->shows->standing > d->counted)
+			top = d;
+	return (struct dir *)(uintptr_t)top;
 }
 
 static bool

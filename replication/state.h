@@ -69,6 +69,7 @@ struct state {
 	struct dir *by_seq;	/* directories in the order of their last change */
 	struct dir *untold;	/* those that no peer has heard of */
 	bool untold_moved;	/* one of them may stand elsewhere than it was made */
+	uint64_t scopes;	/* that were opened: scope.h */
 	struct dir_list removed;	/* not live when last looked at */
 
 	struct reg_list dirty_regs, touched_regs;
@@ -168,6 +169,10 @@ uint32_t	 state_free_number(struct state *s, struct place at, bool reuse_removed
 
 /* The first directory shown at (up, name), standing or not; others by ->same_place. */
 struct dir	*state_at(const struct state *s, const struct dir *up, const char *name);
+
+/* Of d and those above it the highest that is not the only one to stand at its
+ * place; NULL: d and each of those is seen as a directory by itself. */
+struct dir	*state_shared(const struct dir *d);
 
 /* name.conflict-LABEL, cut if it would be too long; out holds STATE_NAME_MAX + 1. */
 void		 state_sibling(const char *name, const char *label, char *out);

@@ -127,19 +127,6 @@ take_absent_dir(struct state *s, struct dir *d, const struct vv *their_know)
 	return true;
 }
 
-char *
-take_path(const struct dir *d)
-{
-	char *up, *out;
-
-	if (!d->at.up)
-		return mem_str("");
-	up = take_path(d->at.up);
-	out = mem_printf("%s%s%s", up, *up ? "/" : "", d->at.name);
-	free(up);
-	return out;
-}
-
 static bool
 shows_at_its_place(const struct dir *d)
 {

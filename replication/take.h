@@ -54,7 +54,4 @@ bool		 take_adopt(struct state *s, const char *path, struct place birth, uint32_
 void		 take_told(struct state *s);
 void		 take_told_one(struct state *s, struct dir *d);
 
-/* The path at which a directory shows ("" for the root); to free. */
-char		*take_path(const struct dir *d);
-
 #endif

@@ -323,7 +323,7 @@ adopt(struct state *me, struct state *peer)
 		if (d == me->root || !take_may_offer(me, d))
 			continue;
 		paths = mem_resize(paths, n + 1, sizeof(*paths));
-		paths[n++] = take_path(d);
+		paths[n++] = dir_path(d);
 	}
 	for (size_t i = 1; i < n; i++)
 		for (size_t j = i; j > 0 && strcmp(paths[j - 1], paths[j]) > 0; j--) {

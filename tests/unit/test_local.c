@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -289,6 +290,63 @@ test_a_directory_that_changed_places_unheard_of_can_be_moved_on(void **state)
 	assert_all_show(sim, "d\ttheirs\t644\nf.conflict-laptop\tmine\t644\ng\t-\t755\ng/in\tinside\t644\n");
 }
 
+/* A directory in d, a file in that, and so on. */
+static struct dir *
+make_deep(struct state *s, struct dir *d, unsigned levels)
+{
+	struct local_file f = { .kind = KIND_FILE };
+
+	for (unsigned i = 0; i < levels; i++) {
+		assert_int_equal(local_mkdir(s, d, "d", 0755, DIR_MADE_HERE, &d), 0);
+		assert_int_equal(local_write(s, d, "f", &f, NULL), 0);
+	}
+	return d;
+}
+
+/* What one operation costs may grow with the depth, and not with its square: then this
+ * would take hours. */
+static void
+test_directories_may_be_deep(void **state)
+{
+	struct sim *sim = *state;
+	struct state *s = sim->s[0];
+	struct dir *top, *bottom;
+	char *path;
+
+	alarm(100);
+	assert_int_equal(local_mkdir(s, s->root, "top", 0755, DIR_MADE_HERE, &top), 0);
+	bottom = make_deep(s, top, 1000);
+	assert_int_equal(local_write(s, bottom, "g", &(struct local_file){ .kind = KIND_FILE }, NULL), 0);
+	assert_int_equal(local_unlink(s, bottom, "f"), 0);
+	assert_int_equal(sim_rename(s, "top", "moved"), 0);
+	path = dir_path(bottom);
+	assert_int_equal(strlen(path), strlen("moved") + 1000 * strlen("/d"));
+	assert_int_equal(strncmp(path, "moved/d/d/", 10), 0);
+	free(path);
+	alarm(0);
+}
+
+/* The same where two directories show as one, with all that is below. */
+static void
+test_directories_that_show_as_one_may_be_deep(void **state)
+{
+	struct sim *sim = *state;
+	struct state *s = sim->s[0];
+	struct dir *top;
+
+	alarm(100);
+	assert_int_equal(sim_mkdir(sim->s[1], "other", 0755, DIR_MADE_HERE), 0);
+	pull_all(sim);
+	assert_int_equal(local_mkdir(s, s->root, "top", 0755, DIR_MADE_HERE, &top), 0);
+	assert_int_equal(sim_rename(sim->s[1], "other", "top"), 0);
+	pull_all(sim);
+	assert_ptr_equal(state_shared(top), top);
+	make_deep(s, top, 300);
+	assert_int_equal(sim_rename(s, "top", "moved"), 0);
+	assert_string_equal(top->at.name, "moved");
+	alarm(0);
+}
+
 int
 main(void)
 {
@@ -312,6 +370,8 @@ main(void)
 		TEST(test_what_fails_changes_nothing),
 		TEST(test_a_directory_renamed_before_peers_heard_of_it_is_made_there),
 		TEST(test_a_directory_that_changed_places_unheard_of_can_be_moved_on),
+		TEST(test_directories_may_be_deep),
+		TEST(test_directories_that_show_as_one_may_be_deep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,10 +143,10 @@ test_a_path_leads_from_the_root(void **state)
 
 	sim_mkdir(s, "a", 0755, DIR_MADE_HERE);
 	sim_mkdir(s, "a/b", 0755, DIR_MADE_HERE);
-	path = take_path(s->root);
+	path = dir_path(s->root);
 	assert_string_equal(path, "");
 	free(path);
-	path = take_path(state_at(s, state_at(s, s->root, "a"), "b"));
+	path = dir_path(state_at(s, state_at(s, s->root, "a"), "b"));
 	assert_string_equal(path, "a/b");
 	free(path);
 }
