@@ -3,10 +3,12 @@
  *
  *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
- *		[--power] [--stored FILE]
+ *		[--power] [--busy] [--stored FILE]
  *
  * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and
  * lose what was not synced.
+ * With --busy, or SIBFS_SIM_BUSY, users often do dozens of things before the replica
+ * has a turn: what is told then lies far behind what is on disk.
  * `--without` is full unless it is given: disks are never full.
  *
  * The first seed is SIBFS_SEED, or 1.  Each is one history: some replicas, some links between them, and steps,
@@ -55,6 +57,7 @@ static const char *const host_names[HOSTS_MAX] = { "ada", "bob", "cyd", "dan", "
 static bool verbose;
 static bool steps_told;
 static bool power;			/* machines go down */
+static bool busy;			/* users do much at once */
 static const char *top;			/* where stores are made */
 /* Kinds of faults.  Full disks still find what is not mended: only when asked for
  * (--without none). */
@@ -360,7 +363,7 @@ any_there(const struct host *h, char *out, size_t size)
 static const char *
 new_text(const struct host *h)
 {
-	static char text[70000];
+	static char text[3000 * 48];
 	static unsigned count;
 	size_t size = random_chance(85) ? 1 : random_chance(70) ? 300 : 3000, n;
 
@@ -504,6 +507,17 @@ sim_turn_comes_between(struct host *h)
 	turn(h);
 }
 
+/* So fast that the replica does not come to anything meanwhile. */
+static void
+user_is_busy(struct host *h)
+{
+	for (size_t n = 10 + random_below(60); n && h->up; n--) {
+		user_does(h);
+		if (random_chance(20))
+			kernel_work(h->kernel, 2);
+	}
+}
+
 /* ---- steps ---- */
 
 static void
@@ -567,6 +581,8 @@ step(void)
 			net_carry_all();
 			sim.now_ns += 5 * MS;
 		}
+	} else if (busy && random_chance(30)) {
+		user_is_busy(h);
 	} else {
 		user_does(h);
 	}
@@ -1057,7 +1073,8 @@ note_seed(uint64_t seed)
 
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
- * and the steps that it was shortened to, or "all"; and "power" for --power.
+ * and the steps that it was shortened to, or "all"; and "power" for --power, "busy"
+ * for --busy.
  * Returns how many fail.
  */
 static unsigned
@@ -1081,6 +1098,7 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 		if (n < 3 || steps > STEPS_MAX)
 			continue;
 		power = n > 3 && strcmp(mode, "power") == 0;
+		busy = n > 3 && strcmp(mode, "busy") == 0;
 		all = strcmp(list, "all") == 0;
 		if (!all)
 			leave_out_others(list, left_out);
@@ -1090,8 +1108,8 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 			continue;
 		failed++;
 		note_seed(seed);
-		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s:\n%s", seed, steps, power ? " --power" : "",
-		    all ? "" : " --only ", all ? "" : list, o.said);
+		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+		    busy ? " --busy" : "", all ? "" : " --only ", all ? "" : list, o.said);
 	}
 	fclose(f);
 	return failed;
@@ -1119,7 +1137,8 @@ main(int argc, char **argv)
 		{ "dir", required_argument, NULL, 'd' }, { "verbose", no_argument, NULL, 'v' },
 		{ "no-shrink", no_argument, NULL, 'x' }, { "failures", required_argument, NULL, 'f' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
-		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' }, { 0 },
+		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' },
+		{ "busy", no_argument, NULL, 'b' }, { 0 },
 	};
 	const char *given = getenv("SIBFS_SIM_SECONDS"), *from = getenv("SIBFS_SEED"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
@@ -1130,6 +1149,7 @@ main(int argc, char **argv)
 	int c;
 
 	power = getenv("SIBFS_SIM_POWER") != NULL;
+	busy = getenv("SIBFS_SIM_BUSY") != NULL;
 	seed = from ? strtoull(from, NULL, 0) : 1;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -1144,6 +1164,7 @@ main(int argc, char **argv)
 		case 'o': leave_out_others(optarg, left_out); break;
 		case 'r': stored = optarg; break;
 		case 'p': power = true; break;
+		case 'b': busy = true; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}
