@@ -6,6 +6,7 @@
 #include "replication/hasher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -106,11 +107,14 @@ run_job(struct hash_job *j)
 	struct chunk_list l = { 0 };
 	struct stat before;
 
-	j->rc = j->sync && fdatasync(j->fd) < 0 ? -errno : 0;
-	if (j->rc == 0 && fstat(j->fd, &before) < 0)
+	/* The disk writes while we read. */
+	if (j->sync)
+		(void)sync_file_range(j->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	j->rc = fstat(j->fd, &before) < 0 ? -errno : hash_file(j, &l);
+	if (j->rc == 0 && j->sync && fdatasync(j->fd) < 0) {
 		j->rc = -errno;
-	if (j->rc == 0)
-		j->rc = hash_file(j, &l);
+		chunk_list_fini(&l);
+	}
 	if (j->rc < 0)
 		return;
 	j->hash = l.hash;

@@ -23,19 +23,26 @@
 #define ROOM_MIN (256u << 10)
 #define ROOM_MAX (2u << 20)
 #define ROOM_MS 250		/* so much of what the link carries */
+#define BUSY_MS 40
 #define RATE_MS 200
 
 #define PROBE_EACH 16		/* of blocks that did not shrink, so many are sent as they are */
 
+static uint64_t
+larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 /*
  * Whatever is on its way is ahead of news, and lost when the link breaks: as
- * little as keeps the link busy.
+ * little as keeps the link busy, also while either end is busy for a moment.
  */
 static uint64_t
 room_max(const struct link *l)
 {
-	uint64_t rate = l->rate, far = rate * (uint64_t)l->rtt_ms / 500, most = far > ROOM_MAX ? far : ROOM_MAX;
-	uint64_t room = rate * ROOM_MS / 1000;
+	uint64_t rate = l->rate, far = rate * (uint64_t)l->rtt_ms / 500, busy = rate * BUSY_MS / 1000;
+	uint64_t room = rate * ROOM_MS / 1000, most = larger(ROOM_MAX, larger(far, busy));
 
 	if (!rate)
 		return ROOM_MAX / 2;
@@ -377,7 +384,7 @@ link_pump_content(struct link *l)
 			if (v->groups_sent < v->groups_len || next_range(v))
 				break;
 		if (!v) {
-			packing_pause(&l->packing);
+			packing_pause(&l->packing, replica_now_ms());
 			return;
 		}
 		if (!link_send_chunks(l, v))

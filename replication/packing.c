@@ -1,19 +1,22 @@
 /*
- * Timing by windows: long enough that queues and clock ticks do not matter.
+ * Timing by windows, each after what is under way from before: long enough that
+ * clock ticks do not matter.
  */
 #include "config.h"
 
 #include "replication/packing.h"
 
-#define WINDOW (16u << 20)
-#define STAY 16			/* windows: so trials of what is slower are one in seventeen */
+#define SETTLE (16u << 20)	/* what is under way was queued before */
+#define WINDOW (32u << 20)
+#define STAY 8			/* windows: so trials of what is slower are one in nine */
+#define SHORT_MS 50		/* a pause that belongs to sending: the peer asks for more */
 #define FAST 100000u		/* bytes a millisecond: packing might be what holds this link up */
 
-/* Bytes on the network cost, too: not packing must be faster by a fifth. */
+/* Bytes on the network cost, too: not packing must be faster by a tenth. */
 static bool
 plain_is_better(const struct packing *p)
 {
-	return p->rate[true] * 5 > p->rate[false] * 6;
+	return p->rate[true] * 10 > p->rate[false] * 11;
 }
 
 static void
@@ -36,22 +39,24 @@ packing_sent(struct packing *p, size_t bytes, int64_t now_ms)
 {
 	int64_t took = now_ms - p->since_ms;
 
-	if (p->since_ms == 0) {
+	if (p->paused_ms && now_ms - p->paused_ms > SHORT_MS)
+		p->bytes = 0;
+	p->paused_ms = 0;
+	p->bytes += bytes;
+	if (p->bytes <= SETTLE) {
 		p->since_ms = now_ms;
 		return;
 	}
-	p->bytes += bytes;
-	if (p->bytes < WINDOW)
+	if (p->bytes < SETTLE + WINDOW)
 		return;
-	p->rate[p->off] = p->bytes / (uint64_t)(took > 0 ? took : 1);
+	p->rate[p->off] = (p->bytes - SETTLE) / (uint64_t)(took > 0 ? took : 1);
 	p->bytes = 0;
-	p->since_ms = now_ms;
 	next_window(p);
 }
 
 void
-packing_pause(struct packing *p)
+packing_pause(struct packing *p, int64_t now_ms)
 {
-	p->bytes = 0;
-	p->since_ms = 0;
+	if (!p->paused_ms)
+		p->paused_ms = now_ms;
 }

@@ -19,14 +19,16 @@ struct packing {
 	bool trial;			/* for this window only */
 	unsigned stay;			/* windows before the other way is tried again */
 	uint64_t bytes;			/* in this window, as they were before */
-	int64_t since_ms;		/* its begin; 0: none has begun */
+	int64_t since_ms;		/* its begin */
+	int64_t paused_ms;		/* nothing is to be sent since then; 0: something is */
 	uint64_t rate[2];		/* bytes a millisecond when last timed: packed, and not */
 };
 
 /* So many bytes of contents were queued, packed or not. */
 void		 packing_sent(struct packing *p, size_t bytes, int64_t now_ms);
 
-/* Nothing more is to be sent: the time until the next is not counted. */
-void		 packing_pause(struct packing *p);
+/* Nothing more is to be sent.  When that lasts longer than a peer takes to ask for
+ * more, what is being timed is given up. */
+void		 packing_pause(struct packing *p, int64_t now_ms);
 
 #endif
