@@ -164,19 +164,13 @@ exchange_take_dirs(struct state *s, Sibfs__Wire__Directory *const *list, size_t 
 	return rc;
 }
 
-/* Was it removed here with attributes set, and the sender does not know of that? */
+/* Was it removed here with attributes set, and written by one who did not know of
+ * that?  The sender may well know: it may have forgotten it. */
 static bool
-lives_again(struct reg *r, const struct regval *theirs, const struct vv *their_know)
+lives_again(struct reg *r, const struct regval *theirs)
 {
-	struct vv seen;
-	bool unseen;
-
-	if (!r || reg_known(r)->len || !reg_known(r)->slots_len || !theirs->len)
-		return false;
-	seen = vv_joined(&theirs->ctx, their_know);
-	unseen = !vv_dominates(&seen, &reg_known(r)->ctx);
-	vv_fini(&seen);
-	return unseen;
+	return r && !reg_known(r)->len && reg_known(r)->slots_len && theirs->len &&
+	    !vv_dominates(&theirs->ctx, &reg_known(r)->ctx);
 }
 
 int
@@ -197,7 +191,7 @@ exchange_take_reg(struct state *s, const Sibfs__Wire__Register *m, uint64_t from
 		free(name);
 		return -EBADMSG;
 	}
-	again = lives_again(state_reg(s, d, name, false), &val, know);
+	again = lives_again(state_reg(s, d, name, false), &val);
 	*out = take_reg(s, d, name, &val, know, &new_here);
 	if (again && reg_known(*out)->len)
 		take_reg_lives_again(s, *out);

@@ -234,20 +234,41 @@ place_file(struct view *v, struct disk_dir *dd, struct slot *p)
 		reg_file_find(e->leader_reg, e->name)->stamp = p->lifted->stamp;
 }
 
+/*
+ * Of directories that stand as one each may have a register of that name.  Where
+ * the file stood for one of which nothing shows any more, it stands for the other.
+ */
+static void
+hand_over(struct view *v, struct slot *p)
+{
+	const struct shown *e = p->e;
+	struct file_stamp stamp;
+
+	for (size_t i = 0; i < e->refs_len; i++)
+		if (e->refs[i].reg == p->from_reg)
+			return;
+	stamp = reg_file_find(p->from_reg, e->name)->stamp;
+	reg_file_set(e->leader_reg, e->name, &e->hash, &stamp);
+	state_reg_noted(v->r->s, e->leader_reg);
+	marks_file(v->r, e->leader_reg, e->name);
+	reg_file_forget(p->from_reg, e->name);
+	state_reg_noted(v->r->s, p->from_reg);
+	p->from_reg = e->leader_reg;
+}
+
 /* The attributes of a file that stays where it is. */
 static void
-refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
+refresh_attrs(struct view *v, struct disk_dir *dd, struct slot *p)
 {
+	const struct shown *e = p->e;
 	int fd = disk_fd(&v->r->disk, dd);
-	struct reg_file *f = NULL;
-	struct reg *owner = NULL;
+	struct reg_file *f;
 	struct stat st;
 	bool written;
 
-	for (size_t i = 0; i < e->refs_len && !f; i++)
-		if ((f = reg_file_find(e->refs[i].reg, e->name)))
-			owner = e->refs[i].reg;
-	if (!f || fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	hand_over(v, p);
+	f = reg_file_find(p->from_reg, e->name);
+	if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
 	written = !view_same_stamp(&f->stamp, &st) || view_is_writing(v->r, st.st_ino);
 	if (apply_attrs(v, fd, e->name, &st, &e->attrs, written) <= 0)
@@ -256,7 +277,7 @@ refresh_attrs(struct view *v, struct disk_dir *dd, struct shown *e)
 	if (written || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
 	f->stamp.mtime_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
-	state_reg_noted(v->r->s, owner);
+	state_reg_noted(v->r->s, p->from_reg);
 }
 
 /*
@@ -450,7 +471,7 @@ update_group(struct view *v, struct reg *reg)
 		enum parting parting = slots[i].in_place ? must_part(v, dd, &slots[i]) : PARTING_NOW;
 
 		if (parting == PARTING_NOT)
-			refresh_attrs(v, dd, slots[i].e);
+			refresh_attrs(v, dd, &slots[i]);
 		if (parting != PARTING_NOW)
 			continue;
 		slots[i].lifted = find_lifted(v, &g, &f, &slots[i].e->hash);
