@@ -28,6 +28,28 @@ stat_elsewhere(struct replica *r, ino_t ino, struct stat *st)
 		local_look_later(r, (struct look){ .what = LOOK_AT_ATTRS, .ino = ino });
 }
 
+/* It stands nowhere on disk any more, whatever the state says. */
+static void
+forget_dir(struct replica *r, struct disk_dir *dd)
+{
+	for (size_t i = 0; i < dd->ids_len; i++) {
+		state_dir_noted(r->s, dd->ids[i]);
+		state_touch_dir(r->s, dd->ids[i]);
+	}
+	disk_forget(&r->disk, dd);
+}
+
+/* The number of one that is gone may come back. */
+static struct disk_dir *
+know_dir(struct replica *r, ino_t ino, struct disk_dir *up, const char *name)
+{
+	struct disk_dir *old = disk_find(&r->disk, ino);
+
+	if (old && old != r->disk.root)
+		forget_dir(r, old);
+	return disk_add(&r->disk, ino, up, name);
+}
+
 /* A directory that only peers had, for as long as it was ignored, is this one. */
 static bool
 comes_to_stand(struct replica *r, struct disk_dir *up, const char *name, ino_t ino)
@@ -39,7 +61,7 @@ comes_to_stand(struct replica *r, struct disk_dir *up, const char *name, ino_t i
 	local_seen_open(r, up, name, &q);
 	is = !q.e && q.g.dirs.len && !disk_of(q.g.dirs.ids[0]);
 	if (is) {
-		dd = disk_add(&r->disk, ino, up, name);
+		dd = know_dir(r, ino, up, name);
 		for (size_t i = 0; i < q.g.dirs.len; i++) {
 			disk_assign(q.g.dirs.ids[i], dd);
 			state_dir_noted(r->s, q.g.dirs.ids[i]);
@@ -59,10 +81,9 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 	struct stat st;
 	struct dir *d;
 
-	if (fd < 0)
-		return;
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino) {
-		/* Moved or removed since: made all the same, the rest follows. */
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino) {
+		/* Moved or removed since, or what it was made in: made all the same,
+		 * the rest follows. */
 		stat_elsewhere(r, ino, &st);
 	} else if (st.st_dev != r->dev) {
 		return;
@@ -74,7 +95,7 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 		log_warn("%s: made, but something shows there: %s", name, strerror(-rc));
 		return;
 	}
-	dd = disk_add(&r->disk, ino, up, name);
+	dd = know_dir(r, ino, up, name);
 	disk_assign(d, dd);
 	fd = disk_fd(&r->disk, up);
 	if (st.st_nlink && fd >= 0) {
@@ -87,15 +108,6 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 		attrs_fini(&a);
 	}
 	marks_dir(r, dd);
-}
-
-/* It stands nowhere on disk any more, whatever the state says. */
-static void
-forget_dir(struct replica *r, struct disk_dir *dd)
-{
-	for (size_t i = 0; i < dd->ids_len; i++)
-		state_touch_dir(r->s, dd->ids[i]);
-	disk_forget(&r->disk, dd);
 }
 
 struct noted {
