@@ -151,6 +151,8 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		if (known)
 			known->stamp.ino = 0;
+		if (known)
+			others_written(r, owner, name, &before, ino);
 		goto out;
 	}
 	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {

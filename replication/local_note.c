@@ -182,6 +182,7 @@ static int
 read_content(struct replica *r, int dirfd, const char *name, struct stat *st, struct local_file *out)
 {
 	struct chunk_list l;
+	const struct stat named = *st;
 	int fd = disk_open_file(dirfd, name), rc = 0;
 
 	if (fd < 0)
@@ -203,6 +204,9 @@ read_content(struct replica *r, int dirfd, const char *name, struct stat *st, st
 		    before.st_mtim.tv_nsec == st->st_mtim.tv_nsec)
 			break;
 	}
+	/* The name may go while it is read: its other names stay. */
+	if (rc == 0 && st->st_ino == named.st_ino && st->st_nlink < named.st_nlink)
+		st->st_nlink = named.st_nlink;
 	/* One file by itself; where many were told at once, all of them together. */
 	if (rc == 0 && (r->walking || r->unsynced || r->taken_len > SYNC_EACH || fdatasync(fd) < 0))
 		r->unsynced = true;
