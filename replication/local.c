@@ -594,13 +594,15 @@ local_set_dir_attrs(struct state *s, const struct folder *f, const struct attrs 
 	const struct cell *mode = attrs_find(set, "mode");
 	uint32_t bits = attrs_mode(set, 0755);
 	bool live = false;
-	struct stamp at;
+	struct stamp at = { 0, 0 };
 
 	for (size_t i = 0; i < f->len; i++)
 		live |= dir_is_live(f->ids[i]);
 	if (mode && !live && f->ids[0] != s->root)
 		scope_touch_dir(s, f->ids[0], true, bits, NULL);
-	at = state_stamp(s);
+	/* Modes go by dots, as in the model. */
+	if (set->len > (mode && f->ids[0] != s->root))
+		at = state_stamp(s);
 	for (size_t i = 0; i < f->len; i++) {
 		struct dir *d = f->ids[i];
 		struct dot dot = state_event(s, &d->val.ctx);

@@ -198,6 +198,21 @@ test_a_chmod_makes_no_sibling(void **state)
 	assert_shows(sim->s[1], "f\tedited\t600\n");
 }
 
+/* Stamps order versions: by one more on one side another version gets the main name
+ * than in the reference model. */
+static void
+test_what_is_done_to_directories_takes_no_stamp(void **state)
+{
+	struct sim *sim = *state;
+	struct state *s = sim->s[0];
+	uint64_t before = s->hlc;
+
+	assert_int_equal(sim_mkdir(s, "d", 0755, DIR_MADE_HERE), 0);
+	assert_int_equal(sim_chmod(s, "d", 0700), 0);
+	assert_int_equal(sim_rmdir(s, "d"), 0);
+	assert_true(s->hlc == before);
+}
+
 static void
 test_a_directory_moves_with_all_its_names(void **state)
 {
@@ -364,6 +379,7 @@ main(void)
 		TEST(test_editors_ways_to_save_leave_the_sibling),
 		TEST(test_a_file_written_under_a_free_sibling_name_is_its_own),
 		TEST(test_a_chmod_makes_no_sibling),
+		TEST(test_what_is_done_to_directories_takes_no_stamp),
 		TEST(test_a_directory_moves_with_all_its_names),
 		TEST(test_making_a_directory_where_files_conflict_moves_none_of_them),
 		TEST(test_exchanging_swaps_files_and_directories),
