@@ -259,13 +259,14 @@ static void
 finish(struct view *v)
 {
 	for (size_t i = 0; i < v->lifted_len; i++) {
-		struct lifted *l = &v->lifted[i];
+		struct lifted *l = v->lifted[i];
 
 		if (!l->placed && view_is_live(v, l->reg, &l->hash) && view_lifted_is_as_noted(v, l))
 			content_keep(v->r, v->r->moving_fd, l->temp, &l->hash);
 		if (!l->placed)
 			trash_take(v->r, v->r->moving_fd, l->temp, l->name);
 		free(l->name);
+		free(l);
 	}
 	free(v->lifted);
 	for (size_t i = 0; i < v->left_len; i++)

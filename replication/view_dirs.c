@@ -64,7 +64,7 @@ view_lift_file(struct view *v, struct disk_dir *dd, struct reg *reg, const char 
 	} else {
 		view_tell_moved(v->r, f->stamp.ino, dd->ino, l.name, 0, NULL);
 		v->lifted = mem_resize(v->lifted, v->lifted_len + 1, sizeof(*v->lifted));
-		v->lifted[v->lifted_len++] = l;
+		v->lifted[v->lifted_len++] = mem_dup(&l, sizeof(l));
 	}
 	reg_file_forget(reg, name);
 	state_reg_noted(v->r->s, reg);

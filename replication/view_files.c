@@ -46,7 +46,7 @@ static struct lifted *
 find_lifted(struct view *v, const struct name_group *g, const struct folder *f, const struct hash *h)
 {
 	for (size_t i = 0; i < v->lifted_len; i++) {
-		struct lifted *l = &v->lifted[i];
+		struct lifted *l = v->lifted[i];
 
 		if (l->placed || hash_compare(&l->hash, h) != 0 || strcmp(reg_name(l->reg), g->name) != 0)
 			continue;
@@ -55,7 +55,7 @@ find_lifted(struct view *v, const struct name_group *g, const struct folder *f, 
 				return l;
 	}
 	for (size_t i = 0; i < v->lifted_len; i++) {
-		struct lifted *l = &v->lifted[i];
+		struct lifted *l = v->lifted[i];
 
 		if (!l->placed && hash_compare(&l->hash, h) == 0 && view_lifted_is_as_noted(v, l))
 			return l;

@@ -27,7 +27,7 @@ struct plan {
 struct view {
 	struct replica *r;
 	struct obstack o;
-	struct lifted *lifted;
+	struct lifted **lifted;		/* each stays where it is: slots point to them */
 	size_t lifted_len;
 	struct dir_list dirs;		/* to be looked at, those above first */
 	struct plan *plans;
