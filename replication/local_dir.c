@@ -81,7 +81,7 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 	struct stat st;
 	struct dir *d;
 
-	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino) {
+	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != ino || !S_ISDIR(st.st_mode)) {
 		/* Moved or removed since, or what it was made in: made all the same,
 		 * the rest follows. */
 		stat_elsewhere(r, ino, &st);

@@ -288,7 +288,8 @@ local_rename_file(struct replica *r, const struct event *e, struct disk_dir *fro
 		goto went_on;
 	changed = !known || !local_stamp_same(&known->stamp, &st);
 	if (changed && (rc = local_read_file(r, fd, e->name2, &st, &a.e->attrs, &file)) < 0) {
-		if (rc == -ENOENT)
+		/* Something that is no file may have its number by now. */
+		if (rc == -ENOENT || rc == -EINVAL)
 			goto went_on;
 		log_warn("%s: cannot be read: %s", e->name2, strerror(-rc));
 		goto out;
