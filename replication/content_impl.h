@@ -53,6 +53,7 @@ struct want {
 	unsigned hops;
 	uint64_t not_of;
 	bool failed;		/* nobody has it: wait for news */
+	bool nowhere;		/* all that were linked said so when they were asked last */
 	bool full;		/* no room: tried again later */
 };
 

@@ -257,6 +257,7 @@ content_received(struct replica *r, struct want *w, uint64_t offset, const void 
 	int rc = 0;
 
 	link_arrived(w->link, w, len);
+	w->nowhere = false;
 	if (w->fetch && w->fetch->outlined) {
 		fetch_got_data(r, w, offset, p, len);
 		return;
@@ -315,6 +316,7 @@ content_refused(struct replica *r, struct want *w)
 		return;
 	}
 	w->refused = 0;
+	w->nowhere = true;
 	if (w->relayed)
 		content_want_free(r, w);
 	relay_settle(r, &h);
@@ -505,4 +507,18 @@ content_wanted(struct replica *r, uint64_t *bytes)
 		*bytes += w->size > w->have ? w->size - w->have : 0;
 	}
 	return n;
+}
+
+void
+content_nowhere(struct replica *r, void (*fn)(void *arg, const struct reg *reg), void *arg)
+{
+	struct want *w, *tmp;
+
+	HASH_ITER(hh, r->wants, w, tmp)
+		for (size_t i = 0; w->nowhere && i < w->waiters_len; i++) {
+			struct reg *reg = state_reg_in(r->s, w->waiters[i].dir_num, w->waiters[i].name);
+
+			if (reg && reg->pending && regval_has(reg->pending, &w->hash))
+				fn(arg, reg);
+		}
 }

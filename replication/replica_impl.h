@@ -501,6 +501,8 @@ void		 content_clean(struct replica *r);
 /* Was what did not fit asked for again, and does it? */
 void		 content_check_room(struct replica *r);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
+/* Calls fn for each register that waits for what no peer that is linked can send. */
+void		 content_nowhere(struct replica *r, void (*fn)(void *arg, const struct reg *reg), void *arg);
 
 /* ---- trash.c ---- */
 

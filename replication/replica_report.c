@@ -17,6 +17,8 @@
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
+#define NOWHERE_MAX 20	/* names that are told */
+
 /* What a peer lacks, as far as it told. */
 struct lack {
 	struct replica *r;
@@ -112,6 +114,47 @@ same_names(struct replica *r)
 	return out;
 }
 
+/* JSON text is UTF-8; other bytes of a name become U+FFFD. */
+static json_t *
+json_name(const char *s)
+{
+	json_t *j = json_string(s);
+	char *copy;
+
+	if (j)
+		return j;
+	copy = mem_alloc(3 * strlen(s) + 1);
+	for (char *p = copy; *s; s++)
+		p = (unsigned char)*s < 0x80 ? (*p = *s, p + 1) : stpcpy(p, "\xEF\xBF\xBD");
+	j = json_string(copy);
+	free(copy);
+	return j;
+}
+
+static void
+add_nowhere(void *arg, const struct reg *reg)
+{
+	char *up, *path;
+
+	if (json_array_size(arg) == NOWHERE_MAX)
+		return;
+	up = dir_path(reg->dir);
+	path = mem_printf("%s%s%s", up, *up ? "/" : "", reg_name(reg));
+	json_array_append_new(arg, json_name(path));
+	free(up);
+	free(path);
+}
+
+/* What waits and cannot come now: a user is to know of it. */
+static json_t *
+nowhere(struct replica *r)
+{
+	json_t *out = json_array();
+
+	content_nowhere(r, add_nowhere, out);
+	return out;
+}
+
 json_t *
 report_status(struct replica *r)
 {
@@ -132,29 +175,13 @@ report_status(struct replica *r)
 		json_object_set_new(out, "data", json_string(r->view->data_path(r->view->ctx)));
 	json_object_set_new(out, "forks", fork_notes(r));
 	json_object_set_new(out, "same_names", same_names(r));
+	json_object_set_new(out, "nowhere", nowhere(r));
 	if (r->index_broken)
 		json_object_set_new(out, "error", json_string("the index is damaged: nothing is replicated"));
 	else if (r->index_failed)
 		json_object_set_new(out, "error", json_string("the index cannot be written: is the disk full?"));
 	json_decref(conflicts);
 	return out;
-}
-
-/* JSON text is UTF-8; other bytes of a name become U+FFFD. */
-static json_t *
-json_name(const char *s)
-{
-	json_t *j = json_string(s);
-	char *copy;
-
-	if (j)
-		return j;
-	copy = mem_alloc(3 * strlen(s) + 1);
-	for (char *p = copy; *s; s++)
-		p = (unsigned char)*s < 0x80 ? (*p = *s, p + 1) : stpcpy(p, "\xEF\xBF\xBD");
-	j = json_string(copy);
-	free(copy);
-	return j;
 }
 
 struct named_dot {

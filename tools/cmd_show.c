@@ -185,6 +185,12 @@ print_troubles(const json_t *s)
 	json_array_foreach(json_object_get(s, "same_names"), i, x)
 		printf("more than one replica is called %s (here also %s): nothing is lost, but give one another name "
 		    "by making it anew\n", text_of(x, "node"), text_of(x, "peer"));
+	json_array_foreach(json_object_get(s, "nowhere"), i, x) {
+		print_name(json_string_value(x));
+		printf(": no peer that is linked can send its content now\n");
+	}
+	if (i > 0)
+		printf("if that lasts: sibfs doctor, on the store that it is to come from, says what is missing\n");
 }
 
 /* Members for whose sake what was deleted is still kept. */
