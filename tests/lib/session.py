@@ -8,8 +8,11 @@
 	                                    sent, in order, but no sooner than it had
 	                                    heard of the far end what made it do so
 	session.py list FILE                what is in it
+	session.py hold FILE COMMAND...     passes frames on; while FILE is there, the far
+	                                    end's are held back from its next Watermark
+	                                    on, and FILE.held is there
 
-In the file each frame has '>' (from the dialer) or '<' before it.
+In the recorded file each frame has '>' (from the dialer) or '<' before it.
 """
 import os
 import selectors
@@ -21,7 +24,7 @@ import zlib
 
 HEADER = 9
 # Frames that the dialer waited for before it went on: by the numbers in wire.proto.
-HELLO, WANT, ROUND_DONE, BYE = 1, 9, 13, 14
+HELLO, WATERMARK, WANT, ROUND_DONE, BYE = 1, 7, 9, 13, 14
 WAITED = {HELLO: "Hello", WANT: "Want", ROUND_DONE: "RoundDone"}
 
 
@@ -60,29 +63,45 @@ def load(path):
     return out
 
 
-def record(path, command):
+def pass_on(command, see):
+    """Runs command for a dialer; see(way, frame) is called before each frame is passed on."""
     far = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     sel = selectors.DefaultSelector()
     sel.register(0, selectors.EVENT_READ, (b">", far.stdin.fileno()))
     sel.register(far.stdout.fileno(), selectors.EVENT_READ, (b"<", 1))
     rest = {b">": b"", b"<": b""}
-    with open(path, "wb") as log:
-        while sel.get_map():
-            for key, _ in sel.select():
-                way, to = key.data
-                data = os.read(key.fd, 65536)
-                if not data:
-                    sel.unregister(key.fd)
-                    if way == b">":
-                        far.stdin.close()
-                    continue
-                found, rest[way] = frames(rest[way] + data)
-                for frame in found:
-                    log.write(way + frame)
-                log.flush()
-                while data:
-                    data = data[os.write(to, data):]
+    while sel.get_map():
+        for key, _ in sel.select():
+            way, to = key.data
+            data = os.read(key.fd, 65536)
+            if not data:
+                sel.unregister(key.fd)
+                if way == b">":
+                    far.stdin.close()
+                continue
+            found, rest[way] = frames(rest[way] + data)
+            for frame in found:
+                see(way, frame)
+                while frame:
+                    frame = frame[os.write(to, frame):]
     sys.exit(far.wait())
+
+
+def record(path, command):
+    with open(path, "wb") as log:
+        def see(way, frame):
+            log.write(way + frame)
+            log.flush()
+        pass_on(command, see)
+
+
+def hold(path, command):
+    def see(way, frame):
+        if way == b"<" and kind(frame) == WATERMARK:
+            while os.path.exists(path):
+                open(path + ".held", "w").close()
+                time.sleep(0.01)
+    pass_on(command, see)
 
 
 def replay(path, command):
@@ -124,6 +143,8 @@ if what == "record":
     record(path, command)
 elif what == "replay":
     replay(path, command)
+elif what == "hold":
+    hold(path, command)
 else:
     for way, frame in load(path):
         print(way.decode(), kind(frame), len(frame), "deflated" if frame[4] & 1 else "")
