@@ -411,6 +411,11 @@ replica_settle_closed(struct replica *r)
 		replica_view_unlock(r);
 	}
 	replica_settle_events(r);
+	/* Whoever asks is told all of it, and not only what was found at once. */
+	if (r->looks_len > 0) {
+		local_look_when_told(r);
+		view_update(r);
+	}
 }
 
 /* ---- the loop ---- */

@@ -37,6 +37,23 @@ try sibfs pause laptop/store server
 synced desk laptop
 same_tree "what is touched later reaches one who has none of it" laptop desk
 
+# What was noted of a file goes along with its time: it is not read once more to
+# find that out.
+try sibfs pause desk/store
+mkdir $l/touched
+for n in $(seq 100); do head -c 200000 /dev/urandom >$l/touched/$n; done
+told $l/touched/100
+sleep 2.5	# it rests
+has_read() { sed -n 's/^rchar: //p' "/proc/$(cat laptop/store/.sibfs/pid)/io"; }
+before=$(has_read)
+python3 -c "import os, sys; [os.utime(p, (1e9 + 7, 1e9 + 7)) for p in sys.argv[1:]]" $l/touched/*
+told $l/touched/100
+try sibfs resume desk/store
+synced desk laptop
+read_bytes=$(($(has_read) - before))
+ok "what is touched is read once, to be sent" test $read_bytes -lt 30000000 -a $read_bytes -ge 20000000
+same_tree "and is what it was" laptop desk
+
 try sibfs resume laptop/store
 # A program that writes, closes and sets times, while the replica is at work.
 python3 - $l <<'END_PY'
