@@ -9,7 +9,7 @@
 
 void	 __real_packing_sent(struct packing *p, size_t bytes, int64_t now_ms);
 void	 __wrap_packing_sent(struct packing *p, size_t bytes, int64_t now_ms);
-void	 __wrap_packing_pause(struct packing *p);
+void	 __wrap_packing_pause(struct packing *p, int64_t now_ms);
 
 void
 __wrap_packing_sent(struct packing *p, size_t bytes, int64_t now_ms)
@@ -18,7 +18,8 @@ __wrap_packing_sent(struct packing *p, size_t bytes, int64_t now_ms)
 }
 
 void
-__wrap_packing_pause(struct packing *p)
+__wrap_packing_pause(struct packing *p, int64_t now_ms)
 {
 	(void)p;
+	(void)now_ms;
 }

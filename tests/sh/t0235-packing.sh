@@ -23,7 +23,7 @@ rng = random.Random(1)
 words = [bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)]
 text = b" ".join(rng.choices(words, k=1200000))
 with open("text", "wb") as f:
-    for k in range(6):
+    for k in range(10):
         f.write(text[k * 1001:] + text[:k * 1001])
 END
 # How many large frames came packed, and plain.
