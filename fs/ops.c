@@ -68,8 +68,9 @@ ops_hidden(const struct fs *fs, const struct inode *dir, const char *name)
 	return dir == &fs->inodes.root && strcmp(name, ".sibfs") == 0;
 }
 
-void
-ops_entry(struct fs *fs, struct inode *i, const struct stat *st, struct fuse_entry_param *e)
+/* Fills in e for an inode that was looked up. */
+static void
+fill_entry(struct fs *fs, struct inode *i, const struct stat *st, struct fuse_entry_param *e)
 {
 	*e = (struct fuse_entry_param){
 		.ino = inode_node(fs, i),
@@ -112,7 +113,7 @@ ops_enter_fd(struct fs *fs, struct inode *dir, int fd, const char *text, struct 
 	i = inode_enter(fs, fd, &st);
 	if (text != NULL && inode_in_tree(fs, dir) && inode_replicated(fs, i))
 		name = enter_name(fs, i, dir->key.ino, text);
-	ops_entry(fs, i, &st, e);
+	fill_entry(fs, i, &st, e);
 	if (named != NULL)
 		*named = name;
 	else

@@ -54,9 +54,6 @@ int		 ops_enter_fd(struct fs *fs, struct inode *dir, int fd, const char *name,
 /* Replies an entry; takes the lookup back if the kernel does not want it. */
 void		 ops_reply_entry(fuse_req_t req, const struct fuse_entry_param *e);
 
-/* Fills in e for an inode that was looked up. */
-void		 ops_entry(struct fs *fs, struct inode *i, const struct stat *st, struct fuse_entry_param *e);
-
 void ops_lookup(fuse_req_t, fuse_ino_t, const char *);
 void ops_forget(fuse_req_t, fuse_ino_t, uint64_t);
 void ops_forget_multi(fuse_req_t, size_t, struct fuse_forget_data *);

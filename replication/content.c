@@ -29,8 +29,8 @@
 
 /* ---- staged content ---- */
 
-struct staged *
-content_staged(struct replica *r, const struct hash *h)
+static struct staged *
+staged_of(struct replica *r, const struct hash *h)
 {
 	struct staged *s;
 
@@ -41,7 +41,7 @@ content_staged(struct replica *r, const struct hash *h)
 struct staged *
 content_staged_add(struct replica *r, const struct hash *h)
 {
-	struct staged *s = content_staged(r, h);
+	struct staged *s = staged_of(r, h);
 
 	if (!s) {
 		s = mem_alloc(sizeof(*s));
@@ -107,7 +107,7 @@ content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const
 		chunk_content_hash(p, len, &got);
 	if (hash_compare(&got, h) != 0)
 		return -EBADMSG;
-	if (content_staged(r, h))
+	if (staged_of(r, h))
 		return 0;
 	if (len && !content_fits(r, len))
 		return -ENOSPC;
@@ -203,7 +203,7 @@ content_open(struct replica *r, const struct hash *h, uint64_t *size)
 	struct stat st;
 	char name[CONTENT_NAME_MAX];
 
-	if (content_staged(r, h)) {
+	if (staged_of(r, h)) {
 		lists_name(h, name);
 		q.fd = openat(r->staging_fd, name, O_RDONLY | O_CLOEXEC);
 		if (q.fd >= 0 && fstat(q.fd, &st) == 0) {
@@ -244,12 +244,6 @@ content_stands_beside(struct replica *r, const struct hash *h)
 	if (fd >= 0)
 		close(fd);
 	return fd >= 0;
-}
-
-bool
-content_here(struct replica *r, const struct hash *h)
-{
-	return content_staged(r, h) != NULL;
 }
 
 static int
@@ -340,8 +334,8 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 			content_staged_add(r, h)->kept = true;
 		return;
 	}
-	if (content_staged(r, h)) {
-		content_staged(r, h)->kept = true;
+	if (staged_of(r, h)) {
+		staged_of(r, h)->kept = true;
 		return;
 	}
 	if ((from = disk_open_file(dirfd, name)) < 0)
@@ -356,7 +350,7 @@ content_keep(struct replica *r, int dirfd, const char *name, const struct hash *
 	else
 		unlinkat(r->staging_fd, part, 0);
 	/* No room: then the file itself is kept, which takes none. */
-	if (!content_staged(r, h) && renameat2(dirfd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
+	if (!staged_of(r, h) && renameat2(dirfd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
 		content_staged_add(r, h)->kept = true;
 	close(from);
 	if (to >= 0)
@@ -372,7 +366,7 @@ content_take(struct replica *r, int dirfd, const char *name, const struct hash *
 	/* It may have other names, which must not come along.  Symbolic links are
 	 * staged as the text they hold. */
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink > 1 ||
-	    content_staged(r, h)) {
+	    staged_of(r, h)) {
 		content_keep(r, dirfd, name, h);
 		trash_take(r, dirfd, name, name);
 		return;
@@ -410,7 +404,7 @@ content_ready(struct replica *r, struct reg *reg, uint64_t from)
 	for (uint32_t i = 0; i < reg->pending->len; i++) {
 		const struct version *v = &reg->pending->v[i];
 
-		if (content_stands(reg, &v->hash) || content_staged(r, &v->hash) || stage_from_here(r, &v->hash, max))
+		if (content_stands(reg, &v->hash) || staged_of(r, &v->hash) || stage_from_here(r, &v->hash, max))
 			continue;
 		content_want_add(r, reg, v, from);
 		/* If it stands here, large, it is copied aside. */
@@ -424,7 +418,7 @@ content_ready(struct replica *r, struct reg *reg, uint64_t from)
 int
 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size)
 {
-	struct staged *s = content_staged(r, h);
+	struct staged *s = staged_of(r, h);
 	char hex[CONTENT_NAME_MAX], target[4097];
 	ssize_t n;
 	int fd;
@@ -448,7 +442,7 @@ content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name
 	/* Whoever else waits for it copies it from its place in the tree. */
 	if (renameat(r->staging_fd, hex, r->staging_fd, name) < 0)
 		return -errno;
-	s = content_staged(r, h);
+	s = staged_of(r, h);
 	HASH_DEL(r->staged, s);
 	free(s);
 	return 0;
@@ -509,7 +503,7 @@ content_put_back(struct replica *r, const struct hash *h, const char *name)
 	char hex[LISTS_NAME_MAX];
 
 	lists_name(h, hex);
-	if (!content_staged(r, h) && renameat2(r->staging_fd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
+	if (!staged_of(r, h) && renameat2(r->staging_fd, name, r->staging_fd, hex, RENAME_NOREPLACE) == 0)
 		content_staged_add(r, h);
 	else
 		unlinkat(r->staging_fd, name, 0);
@@ -597,7 +591,7 @@ sweep_one(struct replica *r, const char *name)
 		return;
 	if (lists_hash(name, &h) == 0) {
 		index_regs_with_content(r->x, &h, SIZE_MAX, found, &used);
-		if (used || content_want(r, &h) || content_staged(r, &h) || recycle_has(r, &h))
+		if (used || content_want(r, &h) || staged_of(r, &h) || recycle_has(r, &h))
 			return;
 	}
 	unlinkat(r->chunks_fd, name, 0);

@@ -122,7 +122,6 @@ struct recycled {
 
 /* ---- content.c ---- */
 
-struct staged	*content_staged(struct replica *r, const struct hash *h);
 struct staged	*content_staged_add(struct replica *r, const struct hash *h);
 int		 content_write(int fd, const uint8_t *p, size_t len, uint64_t offset);
 

@@ -87,17 +87,6 @@ usable_address(dev_t dev, ino_t ino, struct sockaddr_un *out)
 	return -EACCES;
 }
 
-int
-control_path(dev_t dev, ino_t ino, char *out, size_t size)
-{
-	struct sockaddr_un a;
-	int rc = usable_address(dev, ino, &a);
-
-	if (rc < 0)
-		return rc;
-	return snprintf(out, size, "%s", a.sun_path) < (int)size ? 0 : -ENAMETOOLONG;
-}
-
 /* Cuts the path of a socket to that of its directory. */
 static void
 cut_name(char *path)

@@ -25,8 +25,6 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* The directory and path of the socket of the store whose root is (dev, ino). */
-int		 control_path(dev_t dev, ino_t ino, char *out, size_t size);
 
 /* Listens (makes the directory, 0700; removes a stale socket).  fd or -errno. */
 int		 control_listen(dev_t dev, ino_t ino);

@@ -93,7 +93,6 @@ static const char *const sql[SQL_STATEMENTS] = {
 	[SQL_REGS_CONTENT] = "SELECT dir, name, seq FROM regs WHERE content = ?1 UNION ALL"
 	    " SELECT dir, name, 0 FROM contents WHERE content = ?1 LIMIT ?2",
 	[SQL_COUNT_FILES] = "SELECT dir, n FROM files WHERE n > 0",
-	[SQL_COUNT_SINCE] = "SELECT count(*) FROM regs WHERE seq > ?",
 	[SQL_TOMBSTONES] = "SELECT dir, name, seq FROM regs WHERE wait_id = ? AND wait_n <= ? AND wait_id IS NOT NULL LIMIT ?",
 	[SQL_SET_WAIT] = "UPDATE regs SET wait_id = ?3, wait_n = ?4 WHERE dir = ?1 AND name = ?2",
 	[SQL_COUNT_TOMBSTONES] = "SELECT count(*) FROM regs WHERE wait_id IS NOT NULL",

@@ -73,7 +73,6 @@ int		 index_regs_with_content(struct index *x, const struct hash *h, size_t limi
 		    void *arg);
 /* The number of registers with a live version, by directory. */
 int		 index_count_files(struct index *x, void (*fn)(void *arg, uint64_t dir_num, uint32_t files), void *arg);
-int		 index_count_since(struct index *x, uint64_t seq, uint64_t *rows);
 
 /* ---- tombstones: registers that show nothing and wait for nothing ---- */
 

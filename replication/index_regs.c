@@ -222,18 +222,6 @@ index_count_files(struct index *x, void (*fn)(void *arg, uint64_t num, uint32_t 
 	return index_finish(st, rc);
 }
 
-int
-index_count_since(struct index *x, uint64_t seq, uint64_t *rows)
-{
-	sqlite3_stmt *st = x->st[SQL_COUNT_SINCE];
-	int rc;
-
-	sqlite3_bind_int64(st, 1, (int64_t)seq);
-	if ((rc = sqlite3_step(st)) == SQLITE_ROW)
-		*rows = (uint64_t)sqlite3_column_int64(st, 0);
-	return index_finish(st, rc);
-}
-
 /* ---- tombstones ---- */
 
 static int

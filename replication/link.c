@@ -74,12 +74,6 @@ link_on_close(struct link *l, void (*fn)(void *arg), void *arg)
 	l->closed_arg = arg;
 }
 
-uint64_t
-link_sent_seq(const struct link *l)
-{
-	return l->sent_seq;
-}
-
 short
 link_events(struct link *l)
 {

@@ -16,7 +16,7 @@ hash_compare(const struct hash *a, const struct hash *b)
 	return memcmp(a->b, b->b, sizeof(a->b));
 }
 
-void
+static void
 version_copy(struct version *out, const struct version *v)
 {
 	*out = *v;

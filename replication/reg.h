@@ -145,7 +145,6 @@ bool		 regval_equal(const struct regval *a, const struct regval *b);
 /* The highest clock stamp in it. */
 uint64_t	 regval_hlc(const struct regval *r);
 
-void		 version_copy(struct version *out, const struct version *v);
 void		 version_fini(struct version *v);
 int		 hash_compare(const struct hash *a, const struct hash *b);
 

@@ -761,12 +761,6 @@ replica_root_fd(const struct replica *r)
 	return r->root_fd;
 }
 
-const char *
-replica_node(const struct replica *r)
-{
-	return r->node;
-}
-
 void
 replica_view_lock(struct replica *r)
 {

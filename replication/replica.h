@@ -141,8 +141,6 @@ int		 replica_serve(struct replica *r, int fd, const char *peer, bool read_only,
 /* The store's root directory, opened before anything is mounted over it. */
 int		 replica_root_fd(const struct replica *r);
 
-const char	*replica_node(const struct replica *r);
-
 /*
  * Held shared by the file system around a system call that changes names or
  * attributes, or opens for writing, and the replica_tell that follows it.

@@ -301,7 +301,6 @@ void		 replica_add_member(struct replica *r, uint64_t id, const char *node);
 /* What users see of the i-th entry: its node's name, from the second incarnation
  * of one name on with "#2" and so on. */
 void		 replica_name_in(struct replica *r, const struct vv *v, uint32_t i, char *out, size_t size);
-bool		 member_is_retired(const struct member *m);
 
 /* Heard from the incarnation `from` that a member has all that. */
 void		 members_heard(struct replica *r, uint64_t id, const struct vv *know, uint64_t from);
@@ -486,7 +485,6 @@ int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char
 void		 content_put_back(struct replica *r, const struct hash *h, const char *name);
 /* A descriptor of a file with that content, opened for reading, or -errno. */
 int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
-bool		 content_here(struct replica *r, const struct hash *h);
 /* Does it stand in the tree or in staging/, also where only memory knows of it? */
 bool		 content_stands_beside(struct replica *r, const struct hash *h);
 /* Lists of chunks that nothing needs any more are removed, a few at each call. */
@@ -545,7 +543,6 @@ void		 link_check_round(struct link *l);	/* has all of it arrived? */
 void		 link_changed(struct replica *r);	/* something new for all */
 void		 link_pause_changed(struct link *l);
 void		 link_tick(struct link *l, int64_t now_ms);
-uint64_t	 link_sent_seq(const struct link *l);
 struct link	*link_next(const struct link *l);
 bool		 link_is_taking(const struct link *l);	/* a batch or an offer is not settled yet */
 void		 link_on_close(struct link *l, void (*fn)(void *arg), void *arg);

@@ -84,8 +84,8 @@ replica_add_member(struct replica *r, uint64_t id, const char *node)
 	replica_begin(r);
 }
 
-bool
-member_is_retired(const struct member *m)
+static bool
+is_retired(const struct member *m)
 {
 	return m->retired > m->back;
 }
@@ -141,7 +141,7 @@ members_here(struct replica *r, uint64_t id)
 	if (!m)
 		return;
 	heard_at(r, m, (uint64_t)time(NULL), id);
-	if (!member_is_retired(m))
+	if (!is_retired(m))
 		return;
 	log_info("%s was retired and is back: deletions wait for it again", m->node);
 	state_saw(r->s, m->retired);
@@ -229,7 +229,7 @@ members_stable(struct replica *r, struct vv *out)
 	bool is;
 
 	HASH_ITER(hh, r->members, m, tmp) {
-		if (m->id == r->s->self || member_is_retired(m))
+		if (m->id == r->s->self || is_retired(m))
 			continue;
 		settle(r, m);
 		know[n++] = &m->know;
@@ -256,7 +256,7 @@ replica_retire(struct replica *r, const char *node, char *why, size_t size)
 		if (up)
 			continue;
 		done++;
-		if (member_is_retired(m))
+		if (is_retired(m))
 			continue;
 		state_saw(r->s, m->back);
 		m->retired = state_stamp(r->s).hlc;
@@ -375,14 +375,14 @@ members_report(struct replica *r)
 	index_count_tombstones(r->x, &rows);
 	rows += forget_count_dirs(r->s);
 	HASH_ITER(hh, r->members, m, tmp) {
-		bool waits = !member_is_retired(m) && !is_connected(r, m) && now_s - m->heard_s >= limit_s;
+		bool waits = !is_retired(m) && !is_connected(r, m) && now_s - m->heard_s >= limit_s;
 
 		if (m->id == r->s->self)
 			continue;
 		/* One that has all we have holds up nothing. */
 		waits &= rows && !vv_dominates(&m->know, &r->s->know);
 		json_array_append_new(out, json_pack("{s:s,s:I,s:b,s:b}", "node", m->node, "heard",
-		    (json_int_t)m->heard_s, "retired", member_is_retired(m), "holds_up", waits));
+		    (json_int_t)m->heard_s, "retired", is_retired(m), "holds_up", waits));
 	}
 	return json_pack("{s:I,s:o}", "tombstones", (json_int_t)rows, "members", out);
 }

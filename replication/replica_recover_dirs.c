@@ -116,8 +116,9 @@ recover_part_dirs(struct recovery *q)
 	}
 }
 
-bool
-recover_stands(struct replica *r, const struct disk_dir *dd)
+/* Does it stand where it is noted, or wait in moving/? */
+static bool
+stands(struct replica *r, const struct disk_dir *dd)
 {
 	struct stat st;
 	int fd;
@@ -392,7 +393,7 @@ drop_missing(struct settling *t, const struct disk_dir *top)
 	size_t n = 0, moved_len = 0;
 
 	HASH_ITER(hh, t->q->r->disk.dirs, dd, tmp) {
-		if ((top && !is_below(dd, top)) || recover_stands(t->q->r, dd))
+		if ((top && !is_below(dd, top)) || stands(t->q->r, dd))
 			continue;
 		if (find_found(t, dd->ino)) {
 			moved = mem_resize(moved, moved_len + 1, sizeof(*moved));
@@ -493,7 +494,7 @@ recover_settle_dirs(struct recovery *q)
 	struct found *f;
 
 	HASH_ITER(hh, q->r->disk.dirs, dd, tmp)
-		all &= recover_stands(q->r, dd);
+		all &= stands(q->r, dd);
 	if (all)
 		return true;
 	add_found(&t, openat(q->r->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), q->r->disk.root->ino);

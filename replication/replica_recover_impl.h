@@ -55,9 +55,6 @@ void		 recover_part_dirs(struct recovery *q);
  */
 void		 recover_unite_dirs(struct recovery *q);
 
-/* Does it stand where it is noted, or wait in moving/? */
-bool		 recover_stands(struct replica *r, const struct disk_dir *dd);
-
 /*
  * Directories that do not stand where they are noted were moved or removed, by users
  * with what they had in them, or by the view.  Before files are looked at.  True: all
