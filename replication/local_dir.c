@@ -75,6 +75,13 @@ comes_to_stand(struct replica *r, struct disk_dir *up, const char *name, ino_t i
 void
 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told)
 {
+	local_new_dir_as(r, up, name, name, ino, told);
+}
+
+void
+local_new_dir_as(struct replica *r, struct disk_dir *up, const char *name, const char *as, ino_t ino,
+    enum dir_told told)
+{
 	int fd = disk_fd(&r->disk, up), rc;
 	struct attrs a;
 	struct disk_dir *dd;
@@ -88,7 +95,7 @@ local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t in
 	} else if (st.st_dev != r->dev) {
 		return;
 	}
-	rc = local_mkdir(r->s, up->ids[0], name, st.st_mode & 07777, told, &d);
+	rc = local_mkdir(r->s, up->ids[0], as, st.st_mode & 07777, told, &d);
 	if (rc == -EEXIST && comes_to_stand(r, up, name, ino))
 		return;
 	if (rc < 0) {

@@ -53,6 +53,9 @@ void		 local_rename_file(struct replica *r, const struct event *e, struct disk_d
 		    struct disk_dir *to);
 
 void		 local_new_dir(struct replica *r, struct disk_dir *up, const char *name, ino_t ino, enum dir_told told);
+/* The same where the state is to know it by another name for now. */
+void		 local_new_dir_as(struct replica *r, struct disk_dir *up, const char *name, const char *as, ino_t ino,
+		    enum dir_told told);
 void		 local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from,
 		    struct disk_dir *to);
 void		 local_remove_dir(struct replica *r, struct disk_dir *up, const char *name);

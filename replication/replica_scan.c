@@ -25,6 +25,11 @@ struct walk {
 	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
 	void *arg;
 	uint64_t files, bytes;
+	struct aside {
+		uint64_t dir, ino;	/* inodes */
+		char *name, *as;
+	} *aside;			/* directories that the state knows by another name for now */
+	size_t aside_len;
 };
 
 struct cut_short {
@@ -171,6 +176,50 @@ local_file_made_way(struct replica *r, struct disk_dir *dd, const char *name)
 	free(e.name);
 }
 
+/* Does the state show a directory there that stands on disk, as far as we know? */
+static bool
+shows_another(struct replica *r, struct disk_dir *dd, const char *name)
+{
+	struct seen q;
+	bool yes;
+
+	local_seen_open(r, dd, name, &q);
+	yes = !q.e && q.g.dirs.len && disk_of(q.g.dirs.ids[0]);
+	local_seen_close(&q);
+	return yes;
+}
+
+/*
+ * A user made dd/name, and what stood there before was moved, maybe into it.  So it
+ * is known by another name until all was looked at; nobody hears of that one.
+ */
+static void
+take_aside(struct walk *w, struct disk_dir *dd, const char *name, ino_t ino)
+{
+	char *as = mem_printf(".moving-%" PRIx64, (uint64_t)ino);
+
+	local_new_dir_as(w->r, dd, name, as, ino, DIR_MADE_HERE);
+	w->aside = mem_resize(w->aside, w->aside_len + 1, sizeof(*w->aside));
+	w->aside[w->aside_len++] = (struct aside){ dd->ino, ino, mem_str(name), as };
+}
+
+static void
+put_aside_back(struct walk *w)
+{
+	for (size_t i = 0; i < w->aside_len; i++) {
+		struct aside *a = &w->aside[i];
+		struct event e = { .op = REPLICA_RENAME, .ino = a->ino, .dir = a->dir, .dir2 = a->dir, .name = a->as,
+			.name2 = a->name, .is_dir = true };
+		struct disk_dir *dd = disk_find(&w->r->disk, a->dir), *sub = disk_find(&w->r->disk, a->ino);
+
+		if (dd && dd->ids_len && sub && sub->ids_len)
+			local_rename_dir(w->r, &e, dd, dd);
+		free(a->name);
+		free(a->as);
+	}
+	free(w->aside);
+}
+
 static void
 walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 {
@@ -203,7 +252,10 @@ walk_entry(struct walk *w, struct disk_dir *dd, int fd, const char *name)
 	if (!sub || sub->up != dd || strcmp(sub->name, name) != 0)
 		local_file_made_way(w->r, dd, name);
 	if (!sub) {
-		local_new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
+		if (shows_another(w->r, dd, name) && (!w->touched || w->touched(w->touched_arg, dd->ino, name)))
+			take_aside(w, dd, name, st.st_ino);
+		else
+			local_new_dir(w->r, dd, name, st.st_ino, DIR_TAKEN_IN);
 		sub = disk_find(&w->r->disk, st.st_ino);
 	} else if ((sub->up != dd || strcmp(sub->name, name) != 0) && w->touched &&
 	    !w->touched(w->touched_arg, dd->ino, name)) {
@@ -271,6 +323,7 @@ local_reconcile(struct replica *r, struct disk_dir *dd, void (*progress)(void *a
 
 	r->walking = true;
 	walk_dir(&w, dd);
+	put_aside_back(&w);
 	r->walking = false;
 }
 
@@ -281,6 +334,7 @@ local_reconcile_touched(struct replica *r, struct disk_dir *dd, local_touched_fn
 
 	r->walking = true;
 	walk_dir(&w, dd);
+	put_aside_back(&w);
 	r->walking = false;
 }
 
@@ -291,6 +345,7 @@ local_reconcile_ignored(struct replica *r, const struct ignore *before)
 
 	r->walking = true;
 	walk_dir(&w, r->disk.root);
+	put_aside_back(&w);
 	r->walking = false;
 }
 
@@ -303,6 +358,7 @@ local_reconcile_name(struct replica *r, struct disk_dir *dd, const char *name)
 	if (fd < 0 || (fd = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return;
 	walk_entry(&w, dd, fd, name);
+	put_aside_back(&w);
 	close(fd);
 }
 
