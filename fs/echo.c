@@ -377,19 +377,38 @@ echo_is(const struct fs *fs, fuse_req_t req)
 	    fuse_req_ctx(req)->pid != 0;
 }
 
-/* What is played, copied: s->from and s->to stay valid as the player waits for
- * the answer. */
-static bool
-played_now(struct echo *e, struct echo_step *out)
+/* A step and its names, which outlive a player that does not wait for the answer:
+ * the kernel sends it on if the connection is aborted. */
+struct playing {
+	struct echo_step step;
+	char from[NAME_MAX + 1], to[NAME_MAX + 1];
+};
+
+static char *
+copy_name(const char *name, char *out)
+{
+	if (name == NULL)
+		return NULL;
+	snprintf(out, NAME_MAX + 1, "%s", name);
+	return out;
+}
+
+/* What is played, NULL: nothing. */
+static const struct echo_step *
+played_now(struct echo *e, struct playing *p)
 {
 	bool any;
 
 	pthread_mutex_lock(&e->lock);
 	any = e->now != NULL;
-	if (any)
-		*out = *e->now;
+	if (any) {
+		p->step = *e->now;
+		p->step.from = copy_name(e->now->from, p->from);
+		p->step.to = copy_name(e->now->to, p->to);
+		p->step.next = NULL;
+	}
 	pthread_mutex_unlock(&e->lock);
-	return any;
+	return any ? &p->step : NULL;
 }
 
 static bool
@@ -483,19 +502,20 @@ echo_lookup(fuse_req_t req, struct inode *dir, const char *name)
 {
 	struct fs *fs = ops_fs(req);
 	ino_t root = fs->inodes.root.key.ino;
-	struct echo_step s;
+	struct playing p;
+	const struct echo_step *s = played_now(fs->echo, &p);
 
-	if (!played_now(fs->echo, &s))
+	if (s == NULL)
 		return false;
 	if (dir == &fs->inodes.root && strcmp(name, ".sibfs") == 0)
 		reply_once(req, root, name, 0);
-	else if (strcmp(name, HIDDEN) == 0 && dir->key.ino == on_disk(fs, root, ".sibfs") && s.to != NULL)
-		reply_once(req, s.to_dir, s.to, s.ino);
-	else if (is_place(dir, name, s.to_dir, s.to))
-		reply_replaced(req, s.replaced);
-	else if (is_place(dir, name, s.from_dir, s.from) && s.to != NULL)
-		reply_once(req, s.to_dir, s.to, s.ino);
-	else if (is_place(dir, name, s.from_dir, s.from))
+	else if (strcmp(name, HIDDEN) == 0 && dir->key.ino == on_disk(fs, root, ".sibfs") && s->to != NULL)
+		reply_once(req, s->to_dir, s->to, s->ino);
+	else if (is_place(dir, name, s->to_dir, s->to))
+		reply_replaced(req, s->replaced);
+	else if (is_place(dir, name, s->from_dir, s->from) && s->to != NULL)
+		reply_once(req, s->to_dir, s->to, s->ino);
+	else if (is_place(dir, name, s->from_dir, s->from))
 		reply_once(req, root, ".sibfs/config", 0);	/* some file: it is about the name */
 	else
 		return false;
@@ -520,15 +540,16 @@ void
 echo_rename(fuse_req_t req, struct inode *dir, const char *name, struct inode *newdir, const char *newname)
 {
 	struct fs *fs = ops_fs(req);
-	struct echo_step s;
+	struct playing p;
+	const struct echo_step *s = played_now(fs->echo, &p);
 	bool is_true = false;
 
-	if (played_now(fs->echo, &s) && is_place(newdir, newname, s.to_dir, s.to)) {
-		bool hidden = strcmp(name, HIDDEN) == 0 && !is_place(dir, name, s.from_dir, s.from);
+	if (s != NULL && is_place(newdir, newname, s->to_dir, s->to)) {
+		bool hidden = strcmp(name, HIDDEN) == 0 && !is_place(dir, name, s->from_dir, s->from);
 
 		replica_view_lock(fs->replica);
-		is_true = on_disk(fs, s.to_dir, s.to) == s.ino && (hidden ||
-		    (is_place(dir, name, s.from_dir, s.from) && on_disk(fs, s.from_dir, s.from) == 0));
+		is_true = on_disk(fs, s->to_dir, s->to) == s->ino && (hidden ||
+		    (is_place(dir, name, s->from_dir, s->from) && on_disk(fs, s->from_dir, s->from) == 0));
 		replica_view_unlock(fs->replica);
 	}
 	reply_played(req, is_true);
@@ -538,12 +559,13 @@ void
 echo_remove(fuse_req_t req, struct inode *dir, const char *name)
 {
 	struct fs *fs = ops_fs(req);
-	struct echo_step s;
+	struct playing p;
+	const struct echo_step *s = played_now(fs->echo, &p);
 	bool is_true = false;
 
-	if (played_now(fs->echo, &s) && s.to == NULL && is_place(dir, name, s.from_dir, s.from)) {
+	if (s != NULL && s->to == NULL && is_place(dir, name, s->from_dir, s->from)) {
 		replica_view_lock(fs->replica);
-		is_true = on_disk(fs, s.from_dir, s.from) == 0;
+		is_true = on_disk(fs, s->from_dir, s->from) == 0;
 		replica_view_unlock(fs->replica);
 	}
 	reply_played(req, is_true);

@@ -28,9 +28,7 @@ os.pwrite(fd, b"a", 0)
 open(path.split("/")[-1] + ".ready", "w").close()
 while not os.path.exists("go"):
     time.sleep(0.01)
-if kind == "fallocate":
-    os.posix_fallocate(fd, 0, 1 << 20)
-elif kind == "fsync":
+if kind == "fsync":
     os.pwrite(fd, b"b" * 100000, 0)
     os.fsync(fd)
 else:
@@ -51,15 +49,27 @@ for k in range(200):
 print(int(sorted(took)[100] * 1000))
 END
 
+# Waits until the daemon has written nothing for two seconds: what it had to note
+# of the file is noted, and it has no business with the disk while that stands still.
+written() { sed -n 's/^syscw: //p' "/proc/$(cat laptop/store/.sibfs/pid)/io"; }
+rest() {
+	local before=
+	for _ in $(seq 10); do
+		[ "$(written)" = "$before" ] && break
+		before=$(written)
+		sleep 2
+	done
+}
+
 stuck() { [ ! -e "$1.done" ] && grep -q request_wait /proc/"$2"/wchan; }
 
-for kind in write fallocate fsync; do
+for kind in write fsync; do
 	rm -f go
 	echo before >$l/$kind
 	python3 writer.py $kind $l/$kind &
 	writer=$!
 	wait_for "[ -e $kind.ready ]" 10
-	sleep 2.5	# what was told is noted
+	rest
 	try fsfreeze -f laptop
 	: >go
 	within 10 "$kind: it waits for the disk" "stuck $kind $writer"
@@ -77,7 +87,7 @@ rm -f go slow.done
 python3 writer.py write $l/slow &
 writer=$!
 wait_for "[ -e slow.ready ]" 10
-sleep 2.5
+rest
 pid=$(cat laptop/store/.sibfs/pid)
 try fsfreeze -f laptop
 : >go
