@@ -443,6 +443,23 @@ make_way(struct settling *t, struct disk_dir *dd, struct disk_dir *up, const cha
 	return disk_at(&t->q->r->disk, up, name) == old;
 }
 
+/* Was the file that is noted there lifted out of the way?  Then the view moved what
+ * stands there by now, though a user may have touched the name shortly before. */
+static bool
+file_was_lifted(const struct settling *t, struct disk_dir *up, const char *name)
+{
+	const struct reg_file *f;
+	struct reg *owner;
+	struct seen q;
+	bool lifted;
+
+	local_seen_open(t->q->r, up, name, &q);
+	f = local_seen_file(&q, name, &owner);
+	lifted = f && f->stamp.ino && recover_find_moving(t->q, f->stamp.ino);
+	local_seen_close(&q);
+	return lifted;
+}
+
 /* A move by users becomes an event; the place of another is noted, and the view looks
  * at it.  Those above are placed first. */
 static void
@@ -461,7 +478,7 @@ place(struct settling *t, struct found *f)
 	up = disk_find(&r->disk, f->up);
 	if (!up || !up->ids_len || up->lifted || is_at(dd, up, f->name))
 		goto out;
-	if (!r->restored && !recover_in_journal(t->q, f->up, f->name)) {
+	if (!r->restored && (!recover_in_journal(t->q, f->up, f->name) || file_was_lifted(t, up, f->name))) {
 		t->by_users = false;
 		disk_place(dd, up, f->name);
 		for (size_t i = 0; i < dd->ids_len; i++)
