@@ -100,6 +100,10 @@ bool		 session_name_moved(struct fs *fs, struct name *name, const char *was);
  * it has content of its own, as files have. */
 void		 session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain);
 
+/* (locked) dir/text is a name of that inode, which the kernel may not have been told of:
+ * if it is open for writing, it is told by that, too. */
+void		 session_name_found(struct fs *fs, ino_t ino, ino_t dir, const char *text);
+
 /* (locked) A remote change takes the name away, maybe to give the inode another:
  * what waits to be told under it is told later, under the names it has then. */
 void		 session_name_taken(struct fs *fs, struct name *name);

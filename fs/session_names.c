@@ -196,7 +196,8 @@ session_name_made(struct fs *fs, ino_t dir, const char *text, bool plain)
 }
 
 /* Other names of it may stand that we do not know: the replica does.  It looks at
- * them while it still has the note of this one. */
+ * them while it still has the note of this one, and says them if it is still open for
+ * writing. */
 void
 session_name_unlinked(struct fs *fs, struct name *name)
 {
@@ -204,13 +205,24 @@ session_name_unlinked(struct fs *fs, struct name *name)
 	struct stat st;
 	int fd;
 
-	if ((atomic_load(&i->dirty) || find_waiting(fs, name) != NULL) && name->next == NULL &&
-	    i->names.first == name && (fd = inode_fd_get_locked(fs, i)) >= 0) {
+	if ((atomic_load(&i->dirty) || atomic_load(&i->writers) > 0 || find_waiting(fs, name) != NULL) &&
+	    name->next == NULL && i->names.first == name && (fd = inode_fd_get_locked(fs, i)) >= 0) {
 		if (fstat(fd, &st) == 0 && st.st_nlink > 0)
 			tell_write(fs, name, true);
 		inode_fd_put_locked(fs, i);
 	}
 	session_name_gone(fs, name);
+}
+
+void
+session_name_found(struct fs *fs, ino_t ino, ino_t dir, const char *text)
+{
+	struct inode *i = inode_find(fs, ino);
+
+	if (i == NULL || atomic_load(&i->writers) == 0 || names_find(&fs->names, dir, text) != NULL)
+		return;
+	names_add(&fs->names, &i->names, dir, text);
+	replica_touch(fs->replica, dir, text);
 }
 
 void

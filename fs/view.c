@@ -74,6 +74,16 @@ moved(void *ctx, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char 
 }
 
 static void
+named(void *ctx, ino_t ino, ino_t dir, const char *name)
+{
+	struct fs *fs = ctx;
+
+	pthread_mutex_lock(&fs->lock);
+	session_name_found(fs, ino, dir, name);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+static void
 tell_waiting(void *ctx)
 {
 	struct fs *fs = ctx;
@@ -159,6 +169,7 @@ view_of(struct fs *fs)
 		.writing = writing,
 		.replaced = replaced,
 		.moved = moved,
+		.named = named,
 		.tell_waiting = tell_waiting,
 		.tell_moved = tell_moved,
 		.entry_changed = entry_changed,

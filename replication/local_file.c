@@ -78,7 +78,8 @@ hash_later(struct replica *r, struct disk_dir *dd, int dirfd, const char *name, 
 	return true;
 }
 
-/* A name of that inode went, after it was written: its other names stay. */
+/* A name of that inode went, after it was written or while it is open for that: its
+ * other names stay. */
 static void
 others_written(struct replica *r, const struct reg *but, const char *but_name, const struct hash *noted, ino_t ino)
 {
@@ -88,8 +89,10 @@ others_written(struct replica *r, const struct reg *but, const char *but_name, c
 	for (size_t i = 0; i < q.len; i++) {
 		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
 
-		if (dd && dd->ids_len)
-			local_write_at(r, dd, q.l[i].name, 0, true, NULL);
+		if (!dd || !dd->ids_len)
+			continue;
+		local_write_at(r, dd, q.l[i].name, 0, true, NULL);
+		local_look_later(r, (struct look){ LOOK_AT_FILE, dd->ino, ino, q.l[i].name });
 	}
 	local_links_free(&q);
 }

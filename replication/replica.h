@@ -73,6 +73,9 @@ struct replica_view {
 	/* (locked) A name went elsewhere by a remote change; name NULL: it came
 	 * from outside the tree; name2 NULL: it left it. */
 	void (*moved)(void *ctx, ino_t ino, ino_t dir, const char *name, ino_t dir2, const char *name2);
+	/* (locked) dir/name is a name of that inode, too: who has it open for writing may
+	 * not know it by any that still stands. */
+	void (*named)(void *ctx, ino_t ino, ino_t dir, const char *name);
 	/* Tells the replica now what waits to be told.  Called with the view
 	 * lock held, shared or exclusively. */
 	void (*tell_waiting)(void *ctx);

@@ -218,7 +218,8 @@ struct replica {
 	struct look {
 		enum {
 			LOOK_AT_DIR,	/* it may be new there, or elsewhere */
-			LOOK_AT_FILE,	/* its directory could not be found when it was told */
+			LOOK_AT_FILE,	/* its directory could not be found when it was told, or
+					 * another name of it went while it was written */
 			LOOK_AT_ATTRS,	/* of a directory that could not be found when it was made */
 		} what;
 		uint64_t dir, ino;	/* inodes */

@@ -178,7 +178,7 @@ look_at(struct replica *r, struct disk_dir *dd, const struct event *e)
 	}
 }
 
-/* What was told when its directory stood elsewhere already. */
+/* What was told when its directory stood elsewhere already, or by a name that went. */
 static void
 look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 {
@@ -187,6 +187,9 @@ look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 
 	if (fd < 0 || fstatat(fd, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != l->ino)
 		return;
+	/* First: what is written from now on is told by this name. */
+	if (r->view)
+		r->view->named(r->view->ctx, st.st_ino, dd->ino, l->name);
 	local_write_at(r, dd, l->name, 0, true, NULL);
 	local_file_attrs(r, dd, l->name, NULL);
 }

@@ -422,6 +422,36 @@ test_of_a_new_link_the_other_name_is_told_too(void **state)
 	assert_told("WRITE b; WRITE a; ");
 }
 
+/* Its name goes before it is written; that it has another one only the replica knows. */
+static void
+test_what_is_open_for_writing_gets_the_name_that_is_left(void **state)
+{
+	struct fixture *f = *state;
+	ino_t dir = f->fs.inodes.root.key.ino;
+	struct inode *i;
+
+	make_file(f, "a");
+	i = enter(f, "a");
+	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
+	session_open(&f->fs, i);
+	assert_int_equal(unlinkat(f->dir, "a", 0), 0);
+	told[0] = '\0';
+	pthread_mutex_lock(&f->fs.lock);
+	session_name_unlinked(&f->fs, i->names.first);
+	names_remove(&f->fs.names, i->names.first);
+	pthread_mutex_unlock(&f->fs.lock);
+	assert_told("WRITE a; ");
+	session_name_found(&f->fs, i->key.ino, dir, "b");
+	session_name_found(&f->fs, i->key.ino, dir, "b");
+	assert_told("touch b; ");
+	session_wrote(&f->fs, i);
+	session_close(&f->fs, i, true);
+	assert_told("WRITE b; ");
+	/* Nobody writes it any more: it is told by what it is looked up by. */
+	session_name_found(&f->fs, i->key.ino, dir, "c");
+	assert_null(names_find(&f->fs.names, dir, "c"));
+}
+
 static void
 test_a_passing_name_that_goes_in_time_is_never_told(void **state)
 {
@@ -517,6 +547,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_every_name_of_a_file_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_of_a_new_link_the_other_name_is_told_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_open_for_writing_gets_the_name_that_is_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_passing_name_that_goes_in_time_is_never_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_file_whose_name_was_taken_is_told_when_it_is_forgotten, setup,
 		    teardown),
