@@ -61,7 +61,7 @@ heal laptop server &
 for _ in 1 2 3 4 5 6 7 8 9 10; do
 	mv $l/again $l/again~ 2>/dev/null
 	sleep 0.1
-	[ -e $l/again ] || mv $l/again~ $l/again
+	mv -n $l/again~ $l/again
 done
 wait $!
 synced laptop server
