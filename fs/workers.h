@@ -32,7 +32,7 @@ ssize_t		 workers_read(struct workers *w, int fd, void *buf, size_t size);
 void		 workers_barrier(struct workers *w);
 
 /* Ends workers_run from another thread, though the kernel has not ended the
- * connection.  It returns once every request that was read is answered. */
+ * connection; workers_run returns once every request that was read is answered. */
 void		 workers_stop(struct workers *w);
 
 #endif
