@@ -135,6 +135,14 @@ disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name)
 	dd->lifted = false;
 }
 
+bool
+disk_is_in(const struct disk_dir *dd, const struct disk_dir *of)
+{
+	while (dd && dd != of)
+		dd = dd->up;
+	return dd != NULL;
+}
+
 void
 disk_lifted_name(const struct disk_dir *dd, char *out, size_t size)
 {

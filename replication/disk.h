@@ -49,6 +49,9 @@ struct disk_dir	*disk_find(const struct disk *k, uint64_t ino);
 struct disk_dir	*disk_at(const struct disk *k, const struct disk_dir *up, const char *name);
 struct disk_dir	*disk_add(struct disk *k, uint64_t ino, struct disk_dir *up, const char *name);
 void		 disk_forget(struct disk *k, struct disk_dir *dd);
+/* Is it that one, or in it at any depth? */
+bool		 disk_is_in(const struct disk_dir *dd, const struct disk_dir *of);
+/* up must not be in dd: whoever goes up would never end. */
 void		 disk_place(struct disk_dir *dd, struct disk_dir *up, const char *name);
 
 /* An O_PATH descriptor, borrowed until the next call; or -errno. */

@@ -189,6 +189,10 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 			local_reconcile(r, dd, NULL, NULL);
 		return;
 	}
+	if (disk_is_in(to, dd)) {
+		log_warn("%s: moved to %s, which is thought to be in it: not told", e->name, e->name2);
+		return;
+	}
 	old = disk_at(&r->disk, to, e->name2);
 	rc = shows_dir(r, from, e->name, dd) ?
 	    local_move(r->s, from->ids[0], e->name, to->ids[0], e->name2) : -ENOENT;

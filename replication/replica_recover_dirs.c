@@ -478,6 +478,13 @@ place(struct settling *t, struct found *f)
 	up = disk_find(&r->disk, f->up);
 	if (!up || !up->ids_len || up->lifted || is_at(dd, up, f->name))
 		goto out;
+	if (disk_is_in(up, dd)) {
+		/* That could not be placed, and is noted below it still. */
+		t->by_users = false;
+		for (size_t i = 0; i < dd->ids_len; i++)
+			state_touch_dir(r->s, dd->ids[i]);
+		goto out;
+	}
 	if (!r->restored && (!recover_in_journal(t->q, f->up, f->name) || file_was_lifted(t, up, f->name))) {
 		t->by_users = false;
 		disk_place(dd, up, f->name);
