@@ -159,9 +159,9 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		goto out;
 	}
 	if (unsure && known && hash_compare(&known->hash, &file.hash) == 0) {
-		/* What was written while it was being read is told, too: with the
-		 * stamp of that noted, its time would pass for known. */
-		if (local_stamp_same(&stamp, &st))
+		/* What was written since this was told, or while it was being read, is
+		 * told, too: with the stamp of that noted, its time would pass for known. */
+		if (local_stamp_same(&stamp, &st) && ((!ino && !job) || known->stamp.mtime_ns == stamp.mtime_ns))
 			local_note_file(r, owner, name, &file.hash, &st);
 		attrs_fini(&file.attrs);
 		goto out;
