@@ -81,7 +81,7 @@ ok "and what was touched behind the mount" same_file
 python3 - $l <<'END_PY'
 import os, random, sys, time
 random.seed(1)
-for k in range(25):
+for k in range(8):
     path = f"{sys.argv[1]}/again{k}"
     with open(path, "wb") as f:
         f.write(os.urandom(2000000))
