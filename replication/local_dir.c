@@ -190,7 +190,9 @@ local_rename_dir(struct replica *r, const struct event *e, struct disk_dir *from
 		return;
 	}
 	if (disk_is_in(to, dd)) {
-		log_warn("%s: moved to %s, which is thought to be in it: not told", e->name, e->name2);
+		log_warn("%s: moved to %s, which is noted in it: moved back", e->name, e->name2);
+		for (size_t i = 0; i < dd->ids_len; i++)
+			state_touch_dir(r->s, dd->ids[i]);
 		return;
 	}
 	old = disk_at(&r->disk, to, e->name2);

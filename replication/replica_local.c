@@ -158,6 +158,15 @@ local_look_later(struct replica *r, struct look l)
 	r->looks[r->looks_len++] = l;
 }
 
+/* Does dir/name still stand for that inode?  *st is filled in. */
+static bool
+stands_for(struct replica *r, struct disk_dir *dd, const char *name, ino_t ino, struct stat *st)
+{
+	int fd = disk_fd(&r->disk, dd);
+
+	return fd >= 0 && fstatat(fd, name, st, AT_SYMLINK_NOFOLLOW) == 0 && st->st_ino == ino;
+}
+
 /*
  * What is being written is told when it is closed.  A directory that is new, or
  * elsewhere, may be so by something that is told next: it waits until all was.
@@ -166,9 +175,8 @@ static void
 look_at(struct replica *r, struct disk_dir *dd, const struct event *e)
 {
 	struct stat st;
-	int fd = disk_fd(&r->disk, dd);
 
-	if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->ino)
+	if (!stands_for(r, dd, e->name, e->ino, &st))
 		return;
 	if (!S_ISDIR(st.st_mode)) {
 		if (!view_is_writing(r, st.st_ino))
@@ -183,9 +191,8 @@ static void
 look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 {
 	struct stat st;
-	int fd = disk_fd(&r->disk, dd);
 
-	if (fd < 0 || fstatat(fd, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != l->ino)
+	if (!stands_for(r, dd, l->name, l->ino, &st))
 		return;
 	/* First: what is written from now on is told by this name. */
 	if (r->view)

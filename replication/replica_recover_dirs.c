@@ -371,15 +371,6 @@ free_found(struct settling *t)
 	}
 }
 
-static bool
-is_below(const struct disk_dir *dd, const struct disk_dir *top)
-{
-	for (; dd; dd = dd->up)
-		if (dd == top)
-			return true;
-	return false;
-}
-
 static void	 place(struct settling *t, struct found *f);
 
 /* Those that are nowhere, below `top` (NULL: all), once all that were in them stand
@@ -393,7 +384,7 @@ drop_missing(struct settling *t, const struct disk_dir *top)
 	size_t n = 0, moved_len = 0;
 
 	HASH_ITER(hh, t->q->r->disk.dirs, dd, tmp) {
-		if ((top && !is_below(dd, top)) || stands(t->q->r, dd))
+		if ((top && !disk_is_in(dd, top)) || stands(t->q->r, dd))
 			continue;
 		if (find_found(t, dd->ino)) {
 			moved = mem_resize(moved, moved_len + 1, sizeof(*moved));
