@@ -20,6 +20,8 @@
 #define obstack_chunk_alloc mem_alloc
 #define obstack_chunk_free free
 
+#define SECOND_NS INT64_C(1000000000)
+
 struct lines {
 	char **line;
 	size_t len;
@@ -216,6 +218,28 @@ check_is_equal(const struct host *a, const struct host *b, char *why, size_t siz
 	return same;
 }
 
+/* A time is that of all names of an inode: files of several names may differ. */
+static void
+check_times(const struct host *a, const struct host *b, const struct lines *l)
+{
+	for (size_t i = 0; i < l->len; i++) {
+		char path[2][700];
+		struct stat x, y;
+		int64_t ns;
+
+		l->line[i][strcspn(l->line[i], "\t")] = '\0';
+		snprintf(path[0], sizeof(path[0]), "%s/%s", a->store, l->line[i]);
+		snprintf(path[1], sizeof(path[1]), "%s/%s", b->store, l->line[i]);
+		if (lstat(path[0], &x) < 0 || lstat(path[1], &y) < 0 || !S_ISREG(x.st_mode) || x.st_nlink > 1 ||
+		    y.st_nlink > 1)
+			continue;
+		ns = (x.st_mtim.tv_sec - y.st_mtim.tv_sec) * SECOND_NS + x.st_mtim.tv_nsec - y.st_mtim.tv_nsec;
+		if (ns)
+			sim_fail("times differ: %s has %s written %lld us %s %s", a->name, l->line[i],
+			    (long long)(ns < 0 ? -ns : ns) / 1000, ns < 0 ? "before" : "after", b->name);
+	}
+}
+
 void
 check_equal(void)
 {
@@ -224,6 +248,12 @@ check_equal(void)
 	for (unsigned i = 1; i < sim.len; i++)
 		if (!check_is_equal(&sim.hosts[0], &sim.hosts[i], why, sizeof(why)))
 			sim_fail("stores differ: %s", why);
+	for (unsigned i = 1; i < sim.len && sim.again; i++) {
+		struct lines l = lines_of_disk(&sim.hosts[0]);
+
+		check_times(&sim.hosts[0], &sim.hosts[i], &l);
+		free_lines(&l);
+	}
 }
 
 void

@@ -30,6 +30,7 @@
 #include "tests/sim/replica_sim.h"
 
 #define HANDLES_MAX 4
+#define AGAIN_MAX 20
 
 /* A name that is remembered. */
 struct known {
@@ -490,23 +491,40 @@ kernel_open(struct kernel *k, const char *path, int flags, mode_t mode)
 	return rc;
 }
 
-int
-kernel_write(struct kernel *k, int handle, const char *text, bool append)
+static int
+write_at(struct kernel *k, int handle, const char *text, size_t size, off_t at)
 {
 	struct open_file *f = &k->files[handle];
 	struct fuse_req req = { .k = k };
-	struct handle *h = (struct handle *)(uintptr_t)f->fi.fh;
-	struct stat st;
 	int rc = 0;
 
 	AS_USER(k, rc,
-		ops_write(&req, f->node, text, strlen(text), append && fstat(h->fd, &st) == 0 ? st.st_size : 0, &f->fi);
+		ops_write(&req, f->node, text, size, at, &f->fi);
 		rc = req.err;
 	);
 	f->wrote = true;
 	if (rc < 0)
-		ledger_replaced(h->fd);
+		ledger_replaced(((struct handle *)(uintptr_t)f->fi.fh)->fd);
 	return rc;
+}
+
+int
+kernel_write(struct kernel *k, int handle, const char *text, bool append)
+{
+	struct handle *h = (struct handle *)(uintptr_t)k->files[handle].fi.fh;
+	struct stat st;
+
+	return write_at(k, handle, text, strlen(text), append && fstat(h->fd, &st) == 0 ? st.st_size : 0);
+}
+
+int
+kernel_write_again(struct kernel *k, int handle)
+{
+	struct handle *h = (struct handle *)(uintptr_t)k->files[handle].fi.fh;
+	char text[AGAIN_MAX];
+	ssize_t n = ledger_read(h->fd, text, sizeof(text), 0);
+
+	return n <= 0 ? -ENODATA : write_at(k, handle, text, (size_t)n, 0);
 }
 
 int
@@ -734,6 +752,16 @@ kernel_chmod(struct kernel *k, const char *path, mode_t mode)
 	int rc;
 
 	AS_USER(k, rc, rc = set_one(k, path, ask, &st, FUSE_SET_ATTR_MODE, NULL, NULL););
+	return rc;
+}
+
+int
+kernel_set_time(struct kernel *k, const char *path, struct timespec t)
+{
+	struct stat st = { .st_mtim = t };
+	int rc;
+
+	AS_USER(k, rc, rc = set_one(k, path, ask, &st, FUSE_SET_ATTR_MTIME, NULL, NULL););
 	return rc;
 }
 

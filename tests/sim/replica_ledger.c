@@ -57,18 +57,35 @@ entry_of(int fd)
 }
 
 /* The descriptor may be one that cannot be read. */
+static int
+open_to_read(int fd)
+{
+	char path[64];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+ssize_t
+ledger_read(int fd, void *p, size_t size, off_t at)
+{
+	int again = open_to_read(fd);
+	ssize_t n = again < 0 ? -1 : pread(again, p, size, at);
+
+	if (again >= 0)
+		close(again);
+	return n;
+}
+
 static struct entry *
 entry_of_any(int fd)
 {
-	char path[64];
+	int again = open_to_read(fd);
 	struct entry *e = NULL;
-	struct stat st;
-	int again;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return NULL;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	again = open(path, O_RDONLY | O_CLOEXEC);
 	if (again >= 0) {
 		e = entry_of(again);
 		close(again);

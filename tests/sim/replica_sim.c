@@ -3,12 +3,14 @@
  *
  *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
- *		[--power] [--busy] [--stored FILE]
+ *		[--power] [--busy] [--again] [--stored FILE]
  *
  * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and
  * lose what was not synced.
  * With --busy, or SIBFS_SIM_BUSY, users often do dozens of things before the replica
  * has a turn: what is told then lies far behind what is on disk.
+ * With --again, or SIBFS_SIM_AGAIN, users also write once more what a file holds, and set
+ * times; in the end files have the same times everywhere.
  * `--without` is full unless it is given: disks are never full.
  *
  * The first seed is SIBFS_SEED, or 1.  Each is one history: some replicas, some links between them, and steps,
@@ -58,6 +60,7 @@ static bool verbose;
 static bool steps_told;
 static bool power;			/* machines go down */
 static bool busy;			/* users do much at once */
+static bool again;			/* users write what is there already, and set times */
 static const char *top;			/* where stores are made */
 /* Kinds of faults.  Full disks still find what is not mended: only when asked for
  * (--without none). */
@@ -453,6 +456,44 @@ touch_sibling(struct host *h, const char *path)
 	}
 }
 
+static int
+write_again(struct host *h, const char *path)
+{
+	int i = random_chance(20) ? kernel_any_handle(h->kernel) : -1, rc;
+	bool held = i >= 0;
+
+	if (!held && (i = kernel_open(h->kernel, path, O_RDWR, 0)) < 0)
+		return i;
+	rc = kernel_write_again(h->kernel, i);
+	if (!held && random_chance(80))
+		kernel_close(h->kernel, i);
+	return rc;
+}
+
+/* By hand: to the present, as touch does, or to some time past, as cp -p does. */
+static int
+set_time(struct host *h, const char *path)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	if (random_chance(50))
+		t = (struct timespec){ .tv_sec = 1000000000 + (time_t)random_below(1000000) };
+	return kernel_set_time(h->kernel, path, t);
+}
+
+static void
+does_again(struct host *h)
+{
+	char a[300];
+	bool writes = random_chance(70);
+	int rc;
+
+	any_there(h, a, sizeof(a));
+	rc = writes ? write_again(h, a) : set_time(h, a);
+	sim_say("%s %s %s: %s", h->name, writes ? "writes again" : "sets the time of", a, rc < 0 ? strerror(-rc) : "done");
+}
+
 static void
 user_does(struct host *h)
 {
@@ -462,6 +503,10 @@ user_does(struct host *h)
 	const char *what = "";
 	int i, rc = 0;
 
+	if (sim.again && random_chance(30)) {
+		does_again(h);
+		return;
+	}
 	any_there(h, a, sizeof(a));
 	any_file(h, b, sizeof(b));
 	any_dir(h, ad, sizeof(ad) - 10);
@@ -823,6 +868,7 @@ begin(const char *dir)
 
 	sim.now_ns = SECOND;
 	sim.power = power;
+	sim.again = again;
 	sim.len = random_chance(60) ? 2 : 3 + (unsigned)random_below(HOSTS_MAX - 2);
 	may.kills = random_chance(50);
 	may.full = random_chance(25);
@@ -1074,7 +1120,7 @@ note_seed(uint64_t seed)
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
  * and the steps that it was shortened to, or "all"; and "power" for --power, "busy"
- * for --busy.
+ * for --busy, "again" for --again, with commas between them.
  * Returns how many fail.
  */
 static unsigned
@@ -1084,7 +1130,7 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	FILE *f = fopen(path, "r");
 	unsigned failed = 0, steps;
 	unsigned long long seed;
-	char line[4000], list[3000], mode[16];
+	char line[4000], list[3000], mode[24];
 
 	if (!f) {
 		printf("# %s: %s\n", path, strerror(errno));
@@ -1093,12 +1139,13 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	while (fgets(line, sizeof(line), f)) {
 		struct outcome o;
 		bool all;
-		int n = sscanf(line, "%llu %u %2999s %15s", &seed, &steps, list, mode);
+		int n = sscanf(line, "%llu %u %2999s %23s", &seed, &steps, list, mode);
 
 		if (n < 3 || steps > STEPS_MAX)
 			continue;
-		power = n > 3 && strcmp(mode, "power") == 0;
-		busy = n > 3 && strcmp(mode, "busy") == 0;
+		power = n > 3 && strstr(mode, "power");
+		busy = n > 3 && strstr(mode, "busy");
+		again = n > 3 && strstr(mode, "again");
 		all = strcmp(list, "all") == 0;
 		if (!all)
 			leave_out_others(list, left_out);
@@ -1108,8 +1155,8 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 			continue;
 		failed++;
 		note_seed(seed);
-		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
-		    busy ? " --busy" : "", all ? "" : " --only ", all ? "" : list, o.said);
+		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+		    busy ? " --busy" : "", again ? " --again" : "", all ? "" : " --only ", all ? "" : list, o.said);
 	}
 	fclose(f);
 	return failed;
@@ -1138,7 +1185,7 @@ main(int argc, char **argv)
 		{ "no-shrink", no_argument, NULL, 'x' }, { "failures", required_argument, NULL, 'f' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
 		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' },
-		{ "busy", no_argument, NULL, 'b' }, { 0 },
+		{ "busy", no_argument, NULL, 'b' }, { "again", no_argument, NULL, 'a' }, { 0 },
 	};
 	const char *given = getenv("SIBFS_SIM_SECONDS"), *from = getenv("SIBFS_SEED"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
@@ -1150,6 +1197,7 @@ main(int argc, char **argv)
 
 	power = getenv("SIBFS_SIM_POWER") != NULL;
 	busy = getenv("SIBFS_SIM_BUSY") != NULL;
+	again = getenv("SIBFS_SIM_AGAIN") != NULL;
 	seed = from ? strtoull(from, NULL, 0) : 1;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -1165,6 +1213,7 @@ main(int argc, char **argv)
 		case 'r': stored = optarg; break;
 		case 'p': power = true; break;
 		case 'b': busy = true; break;
+		case 'a': again = true; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}

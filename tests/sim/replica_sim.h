@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "fs/fs.h"
 #include "replication/replica_impl.h"
@@ -56,6 +57,7 @@ struct sim {
 	bool forgetful;			/* replicas keep hardly anything in memory */
 	bool room_failed;		/* a disk was full at some time */
 	bool power;			/* machines go down */
+	bool again;			/* users write what is there already, and set times */
 };
 extern struct sim sim;
 
@@ -103,6 +105,8 @@ void		 kernel_free(struct kernel *k);
 /* By path from the mount's root; 0 or -errno.  Opening: a handle, 0 and up. */
 int		 kernel_open(struct kernel *k, const char *path, int flags, mode_t mode);
 int		 kernel_write(struct kernel *k, int handle, const char *text, bool append);
+/* Writes what stands there. */
+int		 kernel_write_again(struct kernel *k, int handle);
 int		 kernel_fsync(struct kernel *k, int handle);
 int		 kernel_close(struct kernel *k, int handle);
 int		 kernel_any_handle(struct kernel *k);	/* -1: none */
@@ -114,6 +118,7 @@ int		 kernel_link(struct kernel *k, const char *path, const char *to);
 int		 kernel_rename(struct kernel *k, const char *path, const char *to, unsigned flags);
 int		 kernel_chmod(struct kernel *k, const char *path, mode_t mode);
 int		 kernel_truncate(struct kernel *k, const char *path, off_t size);
+int		 kernel_set_time(struct kernel *k, const char *path, struct timespec t);
 int		 kernel_setxattr(struct kernel *k, const char *path, const char *name, const char *value);
 int		 kernel_stat(struct kernel *k, const char *path);
 
@@ -139,6 +144,8 @@ void		 net_host_down(struct host *h);
  * it on show. */
 void		 ledger_acked(const struct host *h, int fd);
 void		 ledger_replaced(int fd);
+/* What stands in fd, however it was opened. */
+ssize_t		 ledger_read(int fd, void *p, size_t size, off_t at);
 void		 ledger_replaced_at(int dirfd, const char *name);
 /* A user renames dirfd/name; something new comes to stand under a name. */
 void		 ledger_renamed(int dirfd, const char *name);
