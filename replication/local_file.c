@@ -97,6 +97,17 @@ others_written(struct replica *r, const struct reg *but, const char *but_name, c
 	local_links_free(&q);
 }
 
+/* Is the file's time the one that peers are told?  What was looked at and had the same
+ * content is noted with a time of which none of them has heard. */
+static bool
+is_time_told(const struct seen *q, const struct stat *st)
+{
+	const struct cell *c = q->e ? attrs_find(&q->e->attrs, "mtime") : NULL;
+	int64_t ns = local_stamp_of(st).mtime_ns;
+
+	return !c || !c->value || c->len > 24 || strtoll(c->value, NULL, 10) == ns;
+}
+
 /*
  * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
  * then contents are compared.  job: its hash, if that is known already.
@@ -136,7 +147,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	if (known && local_stamp_same(&known->stamp, &st)) {
 		if (!ino && !job)
 			goto out;
-		unsure = true;
+		unsure |= is_time_told(&q, &st);
 	}
 	if (job)
 		rc = use_hash(r, fd, name, &st, q.e ? &q.e->attrs : NULL, job, &file);
