@@ -9,8 +9,9 @@
  *	fs.lock				inodes, names, sessions, backing ids
  *	notify's queue, barrier's queue, the replica's event queue
  *
- * None is held across fuse_reply_*() or fuse_lowlevel_notify_*(), and fs.lock
- * is not held across a system call that can wait for a disk.
+ * None is held across fuse_reply_*() or fuse_lowlevel_notify_*() (but for
+ * attributes, notify_attr), and fs.lock is not held across a system call that can
+ * wait for a disk.
  *
  * Operations that change one name never overlap here: the kernel holds the
  * directory's lock until it has the reply.  What comes by itself (RELEASE, the

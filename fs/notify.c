@@ -24,7 +24,6 @@ struct note {
 	void *arg;
 	struct echo_step *step;		/* or something to be shown */
 	ino_t ino;			/* else: an inode, or a name in a directory */
-	bool attr_only;
 	char name[];			/* empty: the inode itself */
 };
 
@@ -67,13 +66,12 @@ notify_inode(struct notify *n, ino_t ino)
 }
 
 void
-notify_attr(struct notify *n, ino_t ino)
+notify_attr(struct notify *n, const struct inode *i)
 {
-	struct note *note = mem_alloc(sizeof *note + 1);
-
-	note->ino = ino;
-	note->attr_only = true;
-	add(n, note);
+	pthread_mutex_lock(&n->lock);
+	if (!n->mute)
+		fuse_lowlevel_notify_inval_inode(n->fs->se, inode_node(n->fs, i), -1, 0);
+	pthread_mutex_unlock(&n->lock);
 }
 
 void
@@ -124,12 +122,12 @@ send_entry(struct fs *fs, ino_t dir, const char *name)
 }
 
 static void
-send_inode(struct fs *fs, ino_t ino, bool attr_only)
+send_inode(struct fs *fs, ino_t ino)
 {
 	fuse_ino_t node = node_of(fs, ino);
 
 	if (node != 0)
-		fuse_lowlevel_notify_inval_inode(fs->se, node, attr_only ? -1 : 0, 0);
+		fuse_lowlevel_notify_inval_inode(fs->se, node, 0, 0);
 }
 
 static void
@@ -151,7 +149,7 @@ send(struct fs *fs, const struct note *note)
 	else if (note->name[0] != '\0')
 		send_entry(fs, note->ino, note->name);
 	else
-		send_inode(fs, note->ino, note->attr_only);
+		send_inode(fs, note->ino);
 }
 
 static void *

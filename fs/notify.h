@@ -11,6 +11,7 @@
 
 struct echo_step;
 struct fs;
+struct inode;
 struct notify;
 
 int		 notify_start(struct fs *fs, struct notify **out);
@@ -24,8 +25,9 @@ void		 notify_stop(struct notify *n);
 void		 notify_entry(struct notify *n, ino_t dir, const char *name);
 void		 notify_inode(struct notify *n, ino_t ino);
 
-/* Only its attributes: its content is the kernel's own. */
-void		 notify_attr(struct notify *n, ino_t ino);
+/* (locked) Only its attributes, as what is passed through has no content in the kernel's
+ * cache of this mount: that waits for nobody, and is done at once. */
+void		 notify_attr(struct notify *n, const struct inode *i);
 
 /* Shows it to watchers, or tells of both names.  The step is taken over. */
 void		 notify_step(struct notify *n, struct echo_step *step);

@@ -25,6 +25,7 @@
 enum {
 	QUIET_MS = 2000,	/* a file that stays open is told after this time without writes */
 	TICK_MS = 250,		/* how often the timer looks, while there is something */
+	CLOSING_TICK_MS = 1,	/* the same, while files are being closed */
 };
 
 int64_t
@@ -302,14 +303,10 @@ session_close(struct fs *fs, struct inode *i, bool wrote)
 	bool told = false;
 
 	pthread_mutex_lock(&fs->lock);
-	session_look_again(fs, i);
-	if (wrote || i->session->watched || atomic_load(&i->writers) == 1)
-		told = session_seal_locked(fs, i);
-	if (session_leaves_mapping(fs, i)) {
-		i->session->mapped = true;
-		fs->sessions.mapped_len++;
-		inode_hold(i);
-	} else {
+	if (!session_leaves_mapping(fs, i)) {
+		session_look_again(fs, i);
+		if (wrote || i->session->watched || atomic_load(&i->writers) == 1)
+			told = session_seal_locked(fs, i);
 		session_writer_gone(fs, i, told);
 	}
 	pthread_mutex_unlock(&fs->lock);
@@ -349,7 +346,7 @@ sessions_tell_due(struct fs *fs, int64_t now)
 	replica_view_lock(fs->replica);
 	pthread_mutex_lock(&fs->lock);
 	session_look_at_watched(fs, now);
-	session_look_all_mapped(fs);
+	session_look_all_mapped(fs, now);
 	DL_FOREACH_SAFE2(fs->sessions.dirty, s, tmp, dirty_next)
 		if (now - atomic_load(&s->written_ms) >= QUIET_MS)
 			session_seal_locked(fs, s->inode);
@@ -391,7 +388,7 @@ timer_run(void *arg)
 		/* What wakes us is due in a while, and mostly comes in crowds. */
 		if (due || (pause_ms(fs, SESSION_WATCH_MS) && !fs->sessions.ending)) {
 			fs->sessions.idle = false;
-			pause_ms(fs, TICK_MS);
+			pause_ms(fs, fs->sessions.closing_len > 0 ? CLOSING_TICK_MS : TICK_MS);
 		}
 		pthread_mutex_unlock(&fs->lock);
 		sessions_tell_due(fs, session_now_ms());

@@ -37,7 +37,7 @@ struct sessions {
 	struct session *dirty;		/* written, not told */
 	struct waiting *waiting;	/* names, closed but passing ones, not told: session_names.c */
 	struct session *watched;	/* passed through to writers, or mapped by them */
-	unsigned mapped_len;
+	unsigned mapped_len, closing_len;
 	int64_t looked_ms;		/* when the watched ones were looked at last */
 	bool fine_times;		/* two changes never have the same time */
 	pthread_t timer;

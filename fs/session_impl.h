@@ -41,6 +41,8 @@ struct session {
 	/* While it is passed through to writers, who write unseen. */
 	bool watched;
 	bool mapped;			/* closed, but mapped writable still: counts as a writer */
+	bool closing;			/* or about to be closed only: content is not told yet */
+	int64_t closed_ms;
 	struct sight seen;		/* as it was when last looked at */
 	struct session *watched_prev, *watched_next;
 	uint32_t opens;			/* by writers: how many there were */
@@ -91,12 +93,14 @@ void		 session_look_at_watched(struct fs *fs, int64_t now);
 void		 session_stop_watching(struct fs *fs, struct inode *i);
 
 /*
- * (view, locked) The last one who had it open leaves, but a mapping may stay.  The
- * lock is given up while the kernel is asked; until then it counts as a writer.
+ * (view, locked) The last one who had it open leaves, but a mapping may stay: then it
+ * goes on to count as a writer, and is told by the timer.  The lock is given up while
+ * the kernel is asked.
  */
 bool		 session_leaves_mapping(struct fs *fs, struct inode *i);
 
-/* (view, locked) Looks at all that were closed but mapped.  Gives the lock up meanwhile. */
-void		 session_look_all_mapped(struct fs *fs);
+/* (view, locked) Looks at all that were closed but mapped at that time.  Gives the lock
+ * up meanwhile. */
+void		 session_look_all_mapped(struct fs *fs, int64_t now);
 
 #endif

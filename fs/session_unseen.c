@@ -22,7 +22,7 @@
 
 enum {
 	FRESH_MS = 20,		/* no clock of inodes is coarser */
-	CLOSING_US = 100,	/* close(2) of a file that is not mapped is done by then */
+	CLOSING_MS = 5,		/* close(2) of a file that is not mapped is done by then */
 };
 
 static bool
@@ -84,7 +84,7 @@ session_look_again(struct fs *fs, struct inode *i)
 	/* Stores to a mapping change times without the kernel's cache. */
 	if (written && i->cached) {
 		i->cached = false;
-		notify_attr(fs->notify, i->key.ino);
+		notify_attr(fs->notify, i);
 	}
 }
 
@@ -116,24 +116,23 @@ session_stop_watching(struct fs *fs, struct inode *i)
 
 /* Is a file that we are told is closed still written by someone? */
 static bool
-is_written(struct fs *fs, struct inode *i, int tries)
+is_written(struct fs *fs, struct inode *i)
 {
-	const struct timespec closing = { .tv_nsec = CLOSING_US * 1000L };
 	int fd = inode_fd_get(fs, i), rc;
 
 	if (fd < 0)
 		return false;
-	while ((rc = backing_has_writers(fd)) == 1 && --tries > 0)
-		nanosleep(&closing, NULL);
+	rc = backing_has_writers(fd);
 	inode_fd_put(fs, i);
 	return rc == 1;
 }
 
-/* The one who leaves counts as a writer: the session stays. */
+/* The one who leaves counts as a writer: the session stays.  We may be told of the
+ * close before it is done: the timer finds out soon which it is. */
 bool
 session_leaves_mapping(struct fs *fs, struct inode *i)
 {
-	const struct session *s = i->session;
+	struct session *s = i->session;
 	uint32_t opens;
 	bool yes;
 
@@ -142,10 +141,28 @@ session_leaves_mapping(struct fs *fs, struct inode *i)
 			return false;
 		opens = s->opens;
 		pthread_mutex_unlock(&fs->lock);
-		yes = is_written(fs, i, 3);
+		yes = is_written(fs, i);
 		pthread_mutex_lock(&fs->lock);
 	} while (opens != s->opens);	/* who came meanwhile may have mapped it */
-	return yes && s->watched && !s->mapped;
+	if (!yes || !s->watched || s->mapped)
+		return false;
+	s->mapped = s->closing = true;
+	s->closed_ms = session_now_ms();
+	fs->sessions.mapped_len++;
+	fs->sessions.closing_len++;
+	inode_hold(i);
+	pthread_cond_signal(&fs->sessions.changed);
+	return true;
+}
+
+/* (locked) Whether it is mapped or was being closed is known. */
+static void
+closing_over(struct fs *fs, struct session *s)
+{
+	if (s->closing) {
+		s->closing = false;
+		fs->sessions.closing_len--;
+	}
 }
 
 /*
@@ -154,16 +171,27 @@ session_leaves_mapping(struct fs *fs, struct inode *i)
  * move no time: once it is not mapped any more, contents are compared.
  */
 static void
-look_mapped(struct fs *fs, struct inode *i)
+look_mapped(struct fs *fs, struct inode *i, int64_t now)
 {
+	struct session *s;
 	bool still;
 
 	pthread_mutex_unlock(&fs->lock);
-	still = is_written(fs, i, 1);
+	still = is_written(fs, i);
 	pthread_mutex_lock(&fs->lock);
-	if (still || i->session == NULL || !i->session->mapped)
+	s = i->session;
+	if (s == NULL || !s->mapped)
 		return;
-	i->session->mapped = false;
+	if (still) {
+		if (s->closing && now - s->closed_ms >= CLOSING_MS) {
+			closing_over(fs, s);
+			session_look_again(fs, i);
+			session_seal_locked(fs, i);
+		}
+		return;
+	}
+	closing_over(fs, s);
+	s->mapped = false;
 	fs->sessions.mapped_len--;
 	session_look_again(fs, i);
 	session_mark_dirty(fs, i, true);
@@ -173,7 +201,7 @@ look_mapped(struct fs *fs, struct inode *i)
 
 /* (view, locked) The list may change while one is looked at: held inodes stay. */
 void
-session_look_all_mapped(struct fs *fs)
+session_look_all_mapped(struct fs *fs, int64_t now)
 {
 	struct inode **all;
 	struct session *s;
@@ -188,7 +216,7 @@ session_look_all_mapped(struct fs *fs)
 			all[n++] = s->inode;
 		}
 	for (size_t k = 0; k < n; k++) {
-		look_mapped(fs, all[k]);
+		look_mapped(fs, all[k], now);
 		inode_drop(fs, all[k]);
 	}
 	free(all);
@@ -199,7 +227,7 @@ session_look_mapped(struct fs *fs)
 {
 	replica_view_lock(fs->replica);
 	pthread_mutex_lock(&fs->lock);
-	session_look_all_mapped(fs);
+	session_look_all_mapped(fs, INT64_MAX);
 	pthread_mutex_unlock(&fs->lock);
 	replica_view_unlock(fs->replica);
 }

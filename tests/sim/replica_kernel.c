@@ -198,10 +198,10 @@ notify_inode(struct notify *n, ino_t ino)
 }
 
 void
-notify_attr(struct notify *n, ino_t ino)
+notify_attr(struct notify *n, const struct inode *i)
 {
 	(void)n;
-	(void)ino;
+	(void)i;
 }
 
 /* Nobody watches by inotify here: there is no echo to make steps. */
