@@ -22,6 +22,7 @@
 #include <fuse_lowlevel.h>
 #include <xxhash.h>
 
+#include "fs/closer.h"
 #include "fs/fs.h"
 #include "fs/inode_impl.h"
 #include "replication/mem.h"
@@ -84,6 +85,7 @@ inodes_init(struct inodes *t, int root_fd)
 	enter(t, &t->root, &st);
 	t->root.nlookup = 1;
 	inode_fd_init(t);
+	t->closer = closer_new();
 	return 0;
 }
 
@@ -101,10 +103,10 @@ static void
 inode_free(struct fs *fs, struct inode *i)
 {
 	session_inode_dropped(fs, i);
+	inode_fd_close(&fs->inodes, i);
 	drop_names(fs, i);
 	if (i->hashed)
 		leave(&fs->inodes, i);
-	inode_fd_close(&fs->inodes, i);
 	free(i);
 }
 
@@ -127,6 +129,7 @@ inodes_fini(struct fs *fs)
 	drop_names(fs, &t->root);
 	leave(t, &t->root);
 	table_fini(&t->table);
+	closer_free(t->closer);
 	close(t->root_fd);
 }
 

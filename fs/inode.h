@@ -29,6 +29,7 @@
 #include "fs/names.h"
 #include "fs/table.h"
 
+struct closer;
 struct descriptor;
 struct file_handle;
 struct fs;
@@ -81,6 +82,7 @@ struct inodes {
 	struct inode root;
 	struct table table;
 	struct descriptor *lru;		/* the one used longest ago first */
+	struct closer *closer;
 	unsigned fds, fds_max;
 	int root_fd;			/* not O_PATH: open_by_handle_at wants that */
 	bool handles_work, births_known;

@@ -20,10 +20,14 @@
 
 #include <utlist.h>
 
+#include "fs/closer.h"
 #include "fs/fs.h"
 #include "replication/mem.h"
 
-enum { FDS_MAX = 4096 };
+enum {
+	FDS_MAX = 4096,
+	FDS_OTHER = 512,		/* of open files, links, and the like: most of the time */
+};
 
 struct descriptor {
 	struct inode *inode;
@@ -122,12 +126,26 @@ fds_allowed(void)
 	return lim.rlim_cur / 4 < FDS_MAX ? (unsigned)(lim.rlim_cur / 4) : FDS_MAX;
 }
 
+/*
+ * When the kernel makes a process' table of descriptors larger, whoever opened one too
+ * many waits for all processors to have seen it: some 20 ms.  So that is done now.
+ */
+static void
+make_room(int fd, unsigned fds)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, (int)fds);
+
+	if (high >= 0)
+		close(high);
+}
+
 void
 inode_fd_init(struct inodes *t)
 {
 	int64_t born_ns;
 
 	t->fds_max = fds_allowed();
+	make_room(t->root_fd, t->fds_max + FDS_OTHER);
 	t->handles_work = probe_handles(t->root_fd);
 	t->births_known = birth_of(t->root_fd, &born_ns);
 }
@@ -137,7 +155,10 @@ close_fd(struct inodes *t, struct descriptor *d)
 {
 	DL_DELETE(t->lru, d);
 	t->fds--;
-	close(d->fd);
+	if (d->inode->names.first != NULL)
+		close(d->fd);
+	else
+		closer_close(t->closer, d->fd);
 	d->inode->has_descriptor = false;
 	d->inode->reopen = d->reopen;
 	free(d);

@@ -10,17 +10,44 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "fs/closer.h"
 #include "fs/echo.h"
 #include "fs/fs.h"
+
+/* ---- a disk that takes its time to free what nobody has any more ---- */
+
+enum { SLOW_MS = 5000 };
+
+static atomic_bool disk_waits;
+static atomic_int freed;
+
+int	 __real_close(int);
+int	 __wrap_close(int);
+
+int
+__wrap_close(int fd)
+{
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	struct stat st;
+	bool last = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0;
+
+	for (int ms = 0; last && ms < SLOW_MS && atomic_load(&disk_waits); ms++)
+		nanosleep(&tick, NULL);
+	if (last)
+		atomic_fetch_add(&freed, 1);
+	return __real_close(fd);
+}
 
 /* What the replica heard, "WRITE a; ..."; names are told by their text alone. */
 static char told[4096];
@@ -180,6 +207,67 @@ test_a_file_is_one_inode_until_it_is_forgotten(void **state)
 	assert_null(inode_find(&f->fs, ino));
 	assert_int_equal(f->fs.names.table.len, 0);
 	assert_int_equal(f->fs.inodes.fds, 0);
+}
+
+static int
+open_descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 4096; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* That may take seconds: others must not wait. */
+static void
+test_whoever_forgets_a_removed_file_does_not_wait_until_it_is_freed(void **state)
+{
+	struct fixture *f = *state;
+	int before = open_descriptors();
+	char name[16];
+
+	atomic_store(&freed, 0);
+	atomic_store(&disk_waits, true);
+	for (int k = 0; k < 100; k++) {
+		struct inode *i;
+
+		snprintf(name, sizeof(name), "f%d", k);
+		make_file(f, name);
+		i = enter(f, name);
+		assert_int_equal(unlinkat(f->dir, name, 0), 0);
+		names_remove(&f->fs.names, i->names.first);
+		inode_forget(&f->fs, i, 1);
+		assert_int_equal(atomic_load(&freed), 0);
+	}
+	atomic_store(&disk_waits, false);
+	for (int ms = 0; ms < SLOW_MS && open_descriptors() > before; ms++)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(atomic_load(&freed), 100);
+}
+
+/* Descriptors are few: as many wait as can be spared. */
+static void
+test_of_many_removed_files_all_are_freed_in_the_end(void **state)
+{
+	struct fixture *f = *state;
+	char name[16];
+
+	atomic_store(&freed, 0);
+	for (int k = 0; k < 2000; k++) {
+		struct inode *i;
+
+		snprintf(name, sizeof(name), "f%d", k);
+		make_file(f, name);
+		i = enter(f, name);
+		assert_int_equal(unlinkat(f->dir, name, 0), 0);
+		names_remove(&f->fs.names, i->names.first);
+		inode_forget(&f->fs, i, 1);
+	}
+	closer_free(f->fs.inodes.closer);
+	assert_int_equal(atomic_load(&freed), 2000);
+	f->fs.inodes.closer = closer_new();
 }
 
 static void
@@ -531,6 +619,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_file_is_one_inode_until_it_is_forgotten, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_whoever_forgets_a_removed_file_does_not_wait_until_it_is_freed, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(test_of_many_removed_files_all_are_freed_in_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_deleted_file_without_descriptor_is_stale, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_stay_few, setup_in_memory, teardown),

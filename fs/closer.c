@@ -1,0 +1,98 @@
+#include "config.h"
+
+#include "fs/closer.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replication/mem.h"
+
+enum {
+	MOST = 512,		/* that wait: descriptors are few */
+	GATHER_NS = 1000000,	/* they come in crowds: who adds one need not wake us each time */
+};
+
+struct closer {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	pthread_t thread;
+	bool started, idle, ending;
+	int fds[MOST];
+	unsigned len;
+};
+
+static void *
+run(void *arg)
+{
+	const struct timespec gather = { .tv_nsec = GATHER_NS };
+	struct closer *c = arg;
+
+	pthread_setname_np(pthread_self(), "sibfs-closer");
+	pthread_mutex_lock(&c->lock);
+	while (c->len > 0 || !c->ending) {
+		int fds[MOST];
+		unsigned n = c->len;
+
+		if (n == 0) {
+			c->idle = true;
+			pthread_cond_wait(&c->changed, &c->lock);
+			c->idle = false;
+			continue;
+		}
+		for (unsigned i = 0; i < n; i++)
+			fds[i] = c->fds[i];
+		c->len = 0;
+		pthread_mutex_unlock(&c->lock);
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
+		nanosleep(&gather, NULL);
+		pthread_mutex_lock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+struct closer *
+closer_new(void)
+{
+	struct closer *c = mem_alloc(sizeof *c);
+
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->changed, NULL);
+	return c;
+}
+
+void
+closer_free(struct closer *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->ending = true;
+	pthread_cond_signal(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+	if (c->started)
+		pthread_join(c->thread, NULL);
+	pthread_cond_destroy(&c->changed);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+void
+closer_close(struct closer *c, int fd)
+{
+	bool taken;
+
+	pthread_mutex_lock(&c->lock);
+	if (!c->started)
+		c->started = pthread_create(&c->thread, NULL, run, c) == 0;
+	taken = c->started && c->len < MOST;
+	if (taken)
+		c->fds[c->len++] = fd;
+	if (c->idle)
+		pthread_cond_signal(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+	if (!taken)
+		close(fd);
+}

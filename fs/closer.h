@@ -1,0 +1,20 @@
+/*
+ * Closing the last descriptor of a file without a name frees its blocks.  That waits
+ * for the disk, and for a large file takes seconds, so it is left to a thread.
+ */
+#ifndef SIBFS_CLOSER_H
+#define SIBFS_CLOSER_H
+
+struct closer;
+
+/* Never NULL.  The thread comes when it is needed first. */
+struct closer	*closer_new(void);
+
+/* Returns once all is closed. */
+void		 closer_free(struct closer *c);
+
+/* Any thread, any locks.  fd is taken over.  Waits for the file only if a great many
+ * wait already, or no thread can be had. */
+void		 closer_close(struct closer *c, int fd);
+
+#endif
