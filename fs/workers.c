@@ -31,6 +31,7 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 
+#include "fs/affinity.h"
 #include "replication/log.h"
 #include "replication/mem.h"
 
@@ -48,6 +49,8 @@ struct worker {
 	pthread_t thread;
 	pid_t tid;
 	atomic_uint steps;	/* modulo PHASES: what it does */
+	unsigned seen;		/* (lock) of them, when the watch looked */
+	struct affinity affinity;
 	bool wanted;		/* (lock) it is to read */
 	pthread_cond_t wake;
 	struct worker *below;	/* (lock) in the stack of those that rest */
@@ -57,6 +60,7 @@ struct worker {
 struct workers {
 	struct fuse_session *se;
 	int fd;
+	struct affinity_home home;
 	pthread_mutex_t lock;
 	pthread_cond_t watch;		/* requests come again */
 	struct worker *resting;		/* the last one to rest is the first to be woken */
@@ -154,6 +158,7 @@ wait_to_read(struct workers *w, struct worker *me)
 	if (w->readers == 0 || requests_wait(w)) {
 		w->readers++;
 	} else {
+		affinity_end(&me->affinity, false);
 		me->below = w->resting;
 		w->resting = me;
 		while (!me->wanted && !ended(w))
@@ -216,6 +221,8 @@ workers_read(struct workers *w, int fd, void *buf, size_t size)
 			break;
 		rest(self);
 	}
+	if (n > 0)
+		affinity_serves(&self->affinity, buf, (size_t)n);
 	took(w, n > 0, n > 0 && takes_long(buf, n));
 	return n;
 }
@@ -240,6 +247,7 @@ worker_run(void *arg)
 
 	self = me;
 	me->tid = gettid();
+	affinity_init(&me->affinity, &w->home);
 	while (!ended(w)) {
 		n = fuse_session_receive_buf(w->se, &me->buf);
 		if (n > 0)
@@ -257,6 +265,20 @@ worker_run(void *arg)
 
 /* ---- the watch --------------------------------------------------------- */
 
+/* With the lock: who stays where its program runs, but does not get on? */
+static void
+end_affinities(struct workers *w)
+{
+	for (unsigned i = 0; i < atomic_load(&w->len); i++) {
+		struct worker *one = &w->worker[i];
+		unsigned steps = atomic_load(&one->steps);
+
+		if (steps == one->seen && affinity_is_near(&one->affinity))
+			affinity_end(&one->affinity, steps % PHASES == BUSY || requests_wait(w));
+		one->seen = steps;
+	}
+}
+
 /* One look: is another reader needed?  With the lock; true if there was
  * nothing to do since the last one. */
 static bool
@@ -265,6 +287,7 @@ look(struct workers *w, unsigned long *taken)
 	bool still = w->taken == *taken;
 
 	*taken = w->taken;
+	end_affinities(w);
 	if (w->readers == 0 && (still || requests_wait(w))) {
 		have_another_read(w);
 		return false;
@@ -315,6 +338,7 @@ workers_run(struct workers *w)
 	keep_watch(w);
 	for (unsigned i = 0; i < atomic_load(&w->len); i++) {
 		wait_for_end(w, &w->worker[i]);
+		affinity_fini(&w->worker[i].affinity);
 		pthread_cond_destroy(&w->worker[i].wake);
 	}
 	return w->rc;
@@ -331,6 +355,7 @@ workers_new(struct fuse_session *se, struct workers **out)
 	w = mem_alloc(sizeof *w);
 	w->se = se;
 	w->fd = fuse_session_fd(se);
+	affinity_home_init(&w->home);
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->watch, NULL);
 	*out = w;

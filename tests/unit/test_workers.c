@@ -7,9 +7,11 @@
 
 #include "fs/workers.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -49,6 +51,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool released;		/* slow requests are answered */
 static int slow;		/* of them under way */
+static atomic_int near;		/* requests served by who counts as idle */
 
 /* ---- what fails when we say so ----------------------------------------- */
 
@@ -136,6 +139,8 @@ static void
 get_xattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
 	(void)node, (void)size;
+	if (sched_getscheduler(0) == SCHED_IDLE)
+		atomic_fetch_add(&near, 1);
 	if (strcmp(name, "user.slow") == 0)
 		wait_for_release();
 	else if (strcmp(name, "user.barrier") == 0)
@@ -167,7 +172,7 @@ hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 struct asker {
 	pthread_t thread;
-	const char *name;
+	const char *name, *then;	/* then: asked once, last; or NULL */
 	unsigned times;
 	atomic_bool done;
 	int rc;			/* the first failure */
@@ -200,18 +205,26 @@ ask(void *arg)
 		if (took > a->longest_ms)
 			a->longest_ms = took;
 	}
+	if (a->then != NULL && getxattr(path, a->then, NULL, 0) < 0 && a->rc == 0)
+		a->rc = -errno;
 	atomic_store(&a->done, true);
 	return NULL;
 }
 
 static struct asker *
-asker_start(const char *name, unsigned times)
+asker_start_then(const char *name, unsigned times, const char *then)
 {
 	struct asker *a = &askers[askers_len++];
 
-	*a = (struct asker){ .name = name, .times = times };
+	*a = (struct asker){ .name = name, .times = times, .then = then };
 	assert_int_equal(__real_pthread_create(&a->thread, NULL, ask, a), 0);
 	return a;
+}
+
+static struct asker *
+asker_start(const char *name, unsigned times)
+{
+	return asker_start_then(name, times, NULL);
 }
 
 static bool
@@ -524,6 +537,72 @@ test_a_barrier_passes_workers_that_rest_or_read(void **state)
 	}
 }
 
+/* Of the threads of this process, those that count as idle. */
+static int
+idle_threads(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	const struct dirent *de;
+	int n = 0;
+
+	assert_non_null(tasks);
+	while ((de = readdir(tasks)) != NULL)
+		n += de->d_name[0] != '.' && sched_getscheduler(atoi(de->d_name)) == SCHED_IDLE;
+	closedir(tasks);
+	return n;
+}
+
+/* One program's requests have their worker go to it. */
+static void
+start_near(void)
+{
+	double end = now_ms() + SOON_MS;
+
+	atomic_store(&near, 0);
+	while (atomic_load(&near) == 0 && now_ms() < end) {
+		asker_start("user.quick", 200);
+		assert_all_answered();
+		forget_askers();
+	}
+	assert_true(atomic_load(&near) > 0);
+}
+
+static bool
+nobody_is_idle_within(double ms)
+{
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	double end = now_ms() + ms;
+
+	while (idle_threads() > 0 && now_ms() < end)
+		nanosleep(&tick, NULL);
+	return idle_threads() == 0;
+}
+
+static void
+test_who_serves_one_program_counts_as_idle_no_longer_than_that(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		start_near();
+		assert_true(nobody_is_idle_within(SOON_MS));
+	}
+}
+
+static void
+test_it_does_not_while_a_request_takes_long(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		released = false;
+		asker_start_then("user.quick", 200, "user.slow");
+		assert_under_way(1);
+		assert_true(nobody_is_idle_within(SOON_MS));
+		release_slow();
+		assert_all_answered();
+		forget_askers();
+	}
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, mount_it, unmount_it)
 
 int
@@ -541,6 +620,8 @@ main(void)
 		test(test_told_once_to_end_it_ends),
 		test(test_a_barrier_waits_for_what_was_read_before_it),
 		test(test_a_barrier_passes_workers_that_rest_or_read),
+		test(test_who_serves_one_program_counts_as_idle_no_longer_than_that),
+		test(test_it_does_not_while_a_request_takes_long),
 	};
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), rc;
 
