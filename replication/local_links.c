@@ -100,12 +100,18 @@ write_too(struct replica *r, struct disk_dir *dd, const char *name, const struct
 	int fd = disk_fd(&r->disk, dd);
 	struct local_file file = *f;
 	struct stat now;
-	struct reg *reg;
+	struct reg *reg, *noting;
 	struct seen q;
 
 	if (fd < 0 || fstatat(fd, name, &now, AT_SYMLINK_NOFOLLOW) < 0 || now.st_ino != st->st_ino)
 		return;
 	local_seen_open(r, dd, name, &q);
+	if ((noting = local_noting(r, &q, name))) {
+		/* It shows no more, and is still to go. */
+		local_note_file(r, noting, name, &f->hash, st);
+		local_seen_close(&q);
+		return;
+	}
 	disk_attrs_read(r, fd, name, st, q.e ? &q.e->attrs : NULL, &file.attrs);
 	if (local_write(r->s, dd->ids[0], name, &file, &reg) == 0) {
 		local_forget_file(r, &q, name);
