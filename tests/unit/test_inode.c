@@ -51,6 +51,7 @@ __wrap_close(int fd)
 
 /* What the replica heard, "WRITE a; ..."; names are told by their text alone. */
 static char told[4096];
+static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void
 replica_tell(struct replica *r, const struct replica_event *e)
@@ -58,22 +59,28 @@ replica_tell(struct replica *r, const struct replica_event *e)
 	static const char *const ops[] = {
 		"WRITE", "UNLINK", "RENAME", "EXCHANGE", "MKDIR", "RMDIR", "ATTR", "LOOK", "IDLE",
 	};
-	size_t n = strlen(told);
+	size_t n;
 
 	(void)r;
 	assert_true(e->time_ns > 0);
+	pthread_mutex_lock(&told_lock);
+	n = strlen(told);
 	snprintf(told + n, sizeof(told) - n, "%s%s%s; ", ops[e->op], e->name != NULL ? " " : "",
 	    e->name != NULL ? e->name : "");
+	pthread_mutex_unlock(&told_lock);
 }
 
 void
 replica_touch(struct replica *r, ino_t dir, const char *name)
 {
-	size_t n = strlen(told);
+	size_t n;
 
 	(void)r;
 	(void)dir;
+	pthread_mutex_lock(&told_lock);
+	n = strlen(told);
 	snprintf(told + n, sizeof(told) - n, "touch %s; ", name);
+	pthread_mutex_unlock(&told_lock);
 }
 
 void
@@ -185,8 +192,13 @@ enter(struct fixture *f, const char *name)
 static void
 assert_told(const char *expected)
 {
-	assert_string_equal(told, expected);
+	char heard[sizeof(told)];
+
+	pthread_mutex_lock(&told_lock);
+	strcpy(heard, told);
 	told[0] = '\0';
+	pthread_mutex_unlock(&told_lock);
+	assert_string_equal(heard, expected);
 }
 
 static void

@@ -49,7 +49,7 @@ static struct workers *workers;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static bool released;		/* slow requests are answered */
+static atomic_bool released;		/* slow requests are answered */
 static int slow;		/* of them under way */
 static atomic_int near;		/* requests served by who counts as idle */
 
