@@ -19,7 +19,7 @@ struct closer {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	pthread_t thread;
-	bool started, idle, ending;
+	bool idle, ending;
 	int fds[MOST];
 	unsigned len;
 };
@@ -62,18 +62,24 @@ closer_new(void)
 
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
-	return c;
+	if (pthread_create(&c->thread, NULL, run, c) == 0)
+		return c;
+	pthread_cond_destroy(&c->changed);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+	return NULL;
 }
 
 void
 closer_free(struct closer *c)
 {
+	if (c == NULL)
+		return;
 	pthread_mutex_lock(&c->lock);
 	c->ending = true;
 	pthread_cond_signal(&c->changed);
 	pthread_mutex_unlock(&c->lock);
-	if (c->started)
-		pthread_join(c->thread, NULL);
+	pthread_join(c->thread, NULL);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -85,9 +91,7 @@ closer_close(struct closer *c, int fd)
 	bool taken;
 
 	pthread_mutex_lock(&c->lock);
-	if (!c->started)
-		c->started = pthread_create(&c->thread, NULL, run, c) == 0;
-	taken = c->started && c->len < MOST;
+	taken = c->len < MOST;
 	if (taken)
 		c->fds[c->len++] = fd;
 	if (c->idle)

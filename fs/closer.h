@@ -7,14 +7,14 @@
 
 struct closer;
 
-/* Never NULL.  The thread comes when it is needed first. */
+/* NULL: no thread can be had. */
 struct closer	*closer_new(void);
 
-/* Returns once all is closed. */
+/* Returns once all is closed.  NULL is ignored. */
 void		 closer_free(struct closer *c);
 
 /* Any thread, any locks.  fd is taken over.  Waits for the file only if a great many
- * wait already, or no thread can be had. */
+ * wait already. */
 void		 closer_close(struct closer *c, int fd);
 
 #endif

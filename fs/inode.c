@@ -22,7 +22,6 @@
 #include <fuse_lowlevel.h>
 #include <xxhash.h>
 
-#include "fs/closer.h"
 #include "fs/fs.h"
 #include "fs/inode_impl.h"
 #include "replication/mem.h"
@@ -85,7 +84,6 @@ inodes_init(struct inodes *t, int root_fd)
 	enter(t, &t->root, &st);
 	t->root.nlookup = 1;
 	inode_fd_init(t);
-	t->closer = closer_new();
 	return 0;
 }
 
@@ -129,7 +127,6 @@ inodes_fini(struct fs *fs)
 	drop_names(fs, &t->root);
 	leave(t, &t->root);
 	table_fini(&t->table);
-	closer_free(t->closer);
 	close(t->root_fd);
 }
 

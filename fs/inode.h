@@ -82,7 +82,7 @@ struct inodes {
 	struct inode root;
 	struct table table;
 	struct descriptor *lru;		/* the one used longest ago first */
-	struct closer *closer;
+	struct closer *closer;		/* the caller's; NULL: removed files are closed at once */
 	unsigned fds, fds_max;
 	int root_fd;			/* not O_PATH: open_by_handle_at wants that */
 	bool handles_work, births_known;

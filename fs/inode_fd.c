@@ -155,10 +155,10 @@ close_fd(struct inodes *t, struct descriptor *d)
 {
 	DL_DELETE(t->lru, d);
 	t->fds--;
-	if (d->inode->names.first != NULL)
-		close(d->fd);
-	else
+	if (t->closer != NULL && d->inode->names.first == NULL)
 		closer_close(t->closer, d->fd);
+	else
+		close(d->fd);
 	d->inode->has_descriptor = false;
 	d->inode->reopen = d->reopen;
 	free(d);

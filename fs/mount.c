@@ -35,6 +35,7 @@
 
 #include "fs/barrier.h"
 #include "fs/channel.h"
+#include "fs/closer.h"
 #include "fs/echo.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
@@ -421,6 +422,7 @@ run(struct mounted *m, char *why, size_t why_size)
 	if (rc < 0)
 		return fail(rc, why, why_size, "cannot read the store: %s", strerror(-rc));
 	names_init(&fs->names);
+	fs->inodes.closer = closer_new();
 	if (lies_inside(m->options->mountpoint, &fs->inodes.root.key))
 		rc = fail(-EINVAL, why, why_size, "%s lies inside the store: mount over the store itself, or elsewhere",
 		    m->options->mountpoint);
@@ -432,6 +434,7 @@ run(struct mounted *m, char *why, size_t why_size)
 	}
 	inodes_fini(fs);
 	names_fini(&fs->names);
+	closer_free(fs->inodes.closer);
 	return rc;
 }
 

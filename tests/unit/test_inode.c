@@ -128,6 +128,7 @@ setup_in(void **state, const char *path)
 	pthread_mutex_init(&f->fs.lock, NULL);
 	assert_int_equal(inodes_init(&f->fs.inodes, f->dir), 0);
 	names_init(&f->fs.names);
+	f->fs.inodes.closer = closer_new();
 	assert_int_equal(sessions_start(&f->fs), 0);
 	told[0] = '\0';
 	*state = f;
@@ -156,6 +157,7 @@ teardown(void **state)
 	sessions_stop(&f->fs);
 	inodes_fini(&f->fs);
 	names_fini(&f->fs.names);
+	closer_free(f->fs.inodes.closer);
 	close(f->dir);
 	snprintf(command, sizeof(command), "rm -r %s", f->path);
 	assert_int_equal(system(command), 0);
