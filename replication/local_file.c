@@ -185,6 +185,10 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		local_note_file(r, reg, name, &file.hash, &st);
 		if (known)
 			local_links_written(r, reg, name, &before, &file, &st);
+		else if (st.st_nlink > 1)
+			/* By its other names it may be written before all of them are noted
+			 * with the same content. */
+			local_look_later(r, (struct look){ LOOK_AT_LINK, dd->ino, st.st_ino, (char *)(uintptr_t)name });
 	}
 	attrs_fini(&file.attrs);
 out:

@@ -220,6 +220,7 @@ struct replica {
 			LOOK_AT_DIR,	/* it may be new there, or elsewhere */
 			LOOK_AT_FILE,	/* its directory could not be found when it was told, or
 					 * another name of it went while it was written */
+			LOOK_AT_LINK,	/* it was told as another name of a file */
 			LOOK_AT_ATTRS,	/* of a directory that could not be found when it was made */
 		} what;
 		uint64_t dir, ino;	/* inodes */

@@ -202,6 +202,15 @@ look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 }
 
 static void
+look_at_link(struct replica *r, struct disk_dir *dd, const struct look *l)
+{
+	struct stat st;
+
+	if (stands_for(r, dd, l->name, l->ino, &st))
+		local_write_at(r, dd, l->name, 0, true, NULL);
+}
+
+static void
 look(struct replica *r, const struct look *l)
 {
 	struct disk_dir *dd = disk_find(&r->disk, l->what == LOOK_AT_ATTRS ? l->ino : l->dir);
@@ -212,6 +221,8 @@ look(struct replica *r, const struct look *l)
 		local_dir_attrs(r, dd, 0);
 	else if (l->what == LOOK_AT_FILE)
 		look_at_file(r, dd, l);
+	else if (l->what == LOOK_AT_LINK)
+		look_at_link(r, dd, l);
 	else if (!is_in_place(r, dd, l->name, l->ino))
 		local_reconcile_name(r, dd, l->name);
 }
@@ -221,12 +232,16 @@ local_look_when_told(struct replica *r)
 {
 	struct look *l = r->looks;
 	size_t n = r->looks_len;
+	bool hold = false;
 
 	if (n == 0)
 		return;
+	for (size_t i = 0; i < n; i++)
+		hold |= l[i].what != LOOK_AT_LINK;
 	r->looks = NULL;	/* what is found may call for another look */
 	r->looks_len = 0;
-	view_hold(r);
+	if (hold)
+		view_hold(r);
 	for (size_t i = 0; i < n; i++) {
 		look(r, &l[i]);
 		free(l[i].name);
