@@ -1,26 +1,19 @@
 /*
- * A running replica, top to bottom: opening the store, the thread and its
- * loop, the queue of events, commits, the end.
+ * A running replica, from its start to its end: its thread, and what that does in
+ * each turn of its loop.
  */
 #include "config.h"
 
 #include "replication/replica.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <utlist.h>
-#include <xxhash.h>
 
 #include "replication/control.h"
 #include "replication/replica_fork.h"
@@ -32,7 +25,6 @@
 #define NETWORK_MS 1000
 #define PRUNE_MS 600000
 #define NICE 3
-#define JOURNAL_MAX (32u << 20)
 
 /* A turn that found so many changes by users is in the midst of more: those of
  * this time come together in the next, as each turn ends with a commit. */
@@ -48,400 +40,12 @@ replica_now_ms(void)
 	return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
 }
 
-static int64_t
-wall_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
-/* ---- commits ---- */
-
-int
-replica_begin(struct replica *r)
-{
-	int rc = r->in_transaction ? 0 : index_begin(r->x);
-
-	if (rc == 0)
-		r->in_transaction = true;
-	return rc;
-}
-
-static int
-put_number(struct index *x, const char *key, uint64_t n)
-{
-	return index_set_value(x, key, &n, sizeof(n));
-}
-
-/* Who we are, and the blocks of numbers: all in the transaction of the first
- * event that uses them. */
-static int
-write_lineage(struct replica *r)
-{
-	struct state *s = r->s;
-	int rc = put_number(r->x, "incarnation", s->self);
-
-	if (rc == 0)
-		rc = put_number(r->x, "block", s->block);
-	for (const struct block *b = s->lineage.blocks; b && rc == 0; b = b->hh.next)
-		if (b->dirty)
-			rc = index_put_block(r->x, b);
-	return rc;
-}
-
-static void
-lineage_is_written(struct lineage *x)
-{
-	for (struct block *b = x->blocks; b && x->dirty; b = b->hh.next)
-		b->dirty = false;
-	x->dirty = false;
-}
-
-static int
-write_dirty(struct replica *r)
-{
-	struct state *s = r->s;
-	int rc = 0;
-
-	if (vv_dominates(&s->know, &s->seen))
-		vv_clear(&s->seen);
-	for (size_t i = 0; i < s->dirty_dirs.len && rc == 0; i++) {
-		const struct dir *d = s->dirty_dirs.d[i];
-
-		rc = index_put_dir(r->x, d, disk_of(d) ? disk_of(d)->ino : 0);
-	}
-	for (size_t i = 0; i < s->dirty_regs.len && rc == 0; i++)
-		rc = index_put_reg(r->x, s->dirty_regs.r[i], s->dirty_regs.r[i]->in_conflict);
-	if (rc == 0)
-		rc = put_number(r->x, "counter", s->counter);
-	if (rc == 0)
-		rc = put_number(r->x, "hlc", s->hlc);
-	if (rc == 0)
-		rc = put_number(r->x, "seq", s->seq);
-	if (rc == 0)
-		rc = index_set_value(r->x, "know", s->know.e, s->know.len * sizeof(*s->know.e));
-	/* Mostly there is nothing beyond what we know. */
-	if (rc == 0 && (s->seen.len || r->seen_saved))
-		rc = index_set_value(r->x, "seen", s->seen.e, s->seen.len * sizeof(*s->seen.e));
-	r->seen_saved = s->seen.len || rc < 0;
-	if (rc == 0 && s->lineage.dirty)
-		rc = write_lineage(r);
-	if (rc == 0 && r->forgot_changed)
-		rc = index_set_value(r->x, "forgot", s->forgot.e, s->forgot.len * sizeof(*s->forgot.e));
-	return rc < 0 ? rc : members_save(r);
-}
-
-/* No event leaves before its content would survive a power cut too. */
-static int
-sync_content(struct replica *r)
-{
-	if (!r->unsynced || r->view_held)
-		return 0;
-	if (syncfs(r->root_fd) < 0)
-		return -errno;
-	r->unsynced = false;
-	return 0;
-}
-
-static int
-sync_index(struct replica *r)
-{
-	int rc = sync_content(r);
-
-	if (rc == 0)
-		rc = index_sync(r->x);
-	if (rc == 0) {
-		r->index_unsynced = false;
-		vv_clear(&r->durable);
-		vv_join(&r->durable, &r->committed);
-	}
-	return rc;
-}
-
-int
-replica_commit(struct replica *r)
-{
-	struct state *s = r->s;
-	int rc;
-
-	if (!r->in_transaction && !s->dirty_dirs.len && !s->dirty_regs.len && !s->lineage.dirty)
-		return r->index_unsynced && !r->view_held ? sync_index(r) : 0;
-	if (r->index_broken)
-		return -EIO;
-	if ((rc = sync_content(r)) < 0)
-		goto failed;
-	if ((rc = replica_begin(r)) < 0)
-		goto failed;
-	rc = write_dirty(r);
-	if (rc == 0)
-		rc = index_commit_unsynced(r->x);
-	if (rc < 0) {
-		index_rollback(r->x);
-		r->in_transaction = false;
-		goto failed;
-	}
-	r->in_transaction = false;
-	for (size_t i = 0; i < s->dirty_dirs.len; i++) {
-		s->dirty_dirs.d[i]->dirty = false;
-		s->dirty_dirs.d[i]->again |= s->dirty_dirs.d[i]->touched;	/* its row says so */
-	}
-	for (size_t i = 0; i < s->dirty_regs.len; i++)
-		s->dirty_regs.r[i]->dirty = false;
-	s->dirty_dirs.len = s->dirty_regs.len = 0;
-	lineage_is_written(&s->lineage);
-	r->forgot_changed = false;
-	members_saved(r);
-	vv_clear(&r->committed);
-	vv_join(&r->committed, &s->know);
-	r->index_unsynced = true;
-	if (r->view_held || (rc = sync_index(r)) == 0)
-		return 0;
-
-failed:
-	/* All stays dirty, and nothing leaves, until it can be written. */
-	if (!r->index_failed)
-		log_err("the index cannot be written: %s", strerror(-rc));
-	r->index_failed = true;
-	return rc;
-}
-
-/* ---- the queue ---- */
-
-static void
-wake(struct replica *r)
-{
-	uint64_t one = 1;
-
-	(void)!write(r->wake_fd, &one, sizeof(one));
-}
-
-/* Under queue_lock.  Plain appends: they survive a killed daemon.  One line for a
- * name is enough. */
-static void
-journal_add(struct replica *r, ino_t dir, const char *name)
-{
-	uint64_t hash, *known;
-	char line[300];
-	int n;
-
-	if (r->journal_fd < 0 || !name)
-		return;
-	n = snprintf(line, sizeof(line), "%llx %s", (unsigned long long)dir, name);
-	if (n < 0 || (size_t)n >= sizeof(line))
-		return;
-	hash = XXH3_64bits(line, (size_t)n);
-	known = &r->journalled[hash % JOURNAL_RECENT];
-	if (*known == hash)
-		return;
-	if (write(r->journal_fd, line, (size_t)n + 1) != n + 1)
-		return;
-	r->journal_size += (size_t)n + 1;
-	*known = hash;
-}
-
-static void
-enqueue(struct replica *r, struct event *e)
-{
-	e->next = NULL;
-	*r->last = e;
-	r->last = &e->next;
-	r->questions += e->question != NULL;
-	if (e->question || (r->queued == 0 && !r->gathering))
-		wake(r);
-	r->queued++;
-}
-
-void
-replica_tell(struct replica *r, const struct replica_event *e)
-{
-	struct event *copy = mem_alloc(sizeof(*copy));
-
-	copy->op = e->op;
-	copy->ino = e->ino;
-	copy->dir = e->dir;
-	copy->dir2 = e->dir2;
-	copy->name = mem_str(e->name);
-	copy->name2 = mem_str(e->name2);
-	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
-	copy->mtime_from = e->mtime_from;
-	copy->mtime_to = e->mtime_to;
-	copy->attrs = e->attrs;
-	copy->is_dir = e->is_dir;
-	copy->unsure = e->unsure;
-	pthread_mutex_lock(&r->queue_lock);
-	if (e->op != REPLICA_IDLE) {
-		journal_add(r, e->dir, e->name);
-		journal_add(r, e->dir2, e->name2);
-	}
-	enqueue(r, copy);
-	pthread_mutex_unlock(&r->queue_lock);
-}
-
-void
-replica_touch(struct replica *r, ino_t dir, const char *name)
-{
-	pthread_mutex_lock(&r->queue_lock);
-	journal_add(r, dir, name);
-	pthread_mutex_unlock(&r->queue_lock);
-}
-
-int
-replica_ask(struct replica *r, enum replica_query what, ino_t dir, const char *name, char **out)
-{
-	struct question q = { .what = what };
-	struct event *e = mem_alloc(sizeof(*e));
-
-	pthread_cond_init(&q.done_cond, NULL);
-	e->op = REPLICA_IDLE;
-	e->dir = dir;
-	e->name = mem_str(name);
-	e->question = &q;
-	pthread_mutex_lock(&r->queue_lock);
-	enqueue(r, e);
-	while (!q.done)
-		pthread_cond_wait(&q.done_cond, &r->queue_lock);
-	pthread_mutex_unlock(&r->queue_lock);
-	pthread_cond_destroy(&q.done_cond);
-	if (q.rc == 0)
-		*out = q.answer;
-	return q.rc;
-}
-
-void
-replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg)
-{
-	struct call *c = mem_alloc(sizeof(*c));
-
-	c->fn = fn;
-	c->arg = arg;
-	pthread_mutex_lock(&r->queue_lock);
-	LL_APPEND(r->calls, c);
-	wake(r);
-	pthread_mutex_unlock(&r->queue_lock);
-}
-
-static void
-event_free(struct event *e)
-{
-	free(e->name);
-	free(e->name2);
-	free(e);
-}
-
-static void
-answer(struct replica *r, struct event *e)
-{
-	struct question *q = e->question;
-	char *text = NULL;
-	int rc = local_answer(r, e, &text);
-
-	pthread_mutex_lock(&r->queue_lock);
-	q->rc = rc;
-	q->answer = text;
-	q->done = true;
-	pthread_cond_signal(&q->done_cond);
-	pthread_mutex_unlock(&r->queue_lock);
-}
-
-static struct event *
-dequeue(struct replica *r)
-{
-	struct event *e;
-
-	if (!r->taken) {
-		pthread_mutex_lock(&r->queue_lock);
-		r->taken = r->first;
-		r->taken_len = r->queued;
-		r->first = NULL;
-		r->last = &r->first;
-		r->queued = r->questions = 0;
-		pthread_mutex_unlock(&r->queue_lock);
-	}
-	e = r->taken;
-	if (e) {
-		r->taken = e->next;
-		r->taken_len--;
-	}
-	return e;
-}
-
-void
-replica_settle_events(struct replica *r)
-{
-	struct event *e;
-	unsigned n = 0;
-
-	while ((e = dequeue(r))) {
-		if (e->question)
-			answer(r, e);
-		else
-			local_event(r, e);
-		event_free(e);
-		if (++n % 2000 == 0)
-			replica_commit(r);
-	}
-	r->handled += n;
-}
-
-/* All that was journalled is in the index, but for files still open for writing:
- * after a kill the whole tree is looked at then. */
-static void
-trim_journal(struct replica *r)
-{
-	if (r->journal_size < JOURNAL_MAX)
-		return;
-	pthread_mutex_lock(&r->queue_lock);
-	if (!r->first && !r->taken && r->journal_size >= JOURNAL_MAX) {
-		if (ftruncate(r->journal_fd, 0) == 0 &&
-		    write(r->journal_fd, JOURNAL_CUT, sizeof(JOURNAL_CUT)) == sizeof(JOURNAL_CUT))
-			r->journal_size = sizeof(JOURNAL_CUT);
-		memset(r->journalled, 0, sizeof(r->journalled));
-	}
-	pthread_mutex_unlock(&r->queue_lock);
-}
-
-void
-replica_settle_closed(struct replica *r)
-{
-	if (r->view) {
-		replica_view_lock(r);
-		r->view->tell_waiting(r->view->ctx);
-		replica_view_unlock(r);
-	}
-	replica_settle_events(r);
-	/* Whoever asks is told all of it, and not only what was found at once. */
-	if (r->looks_len > 0) {
-		local_look_when_told(r);
-		view_update(r);
-	}
-}
-
 /* ---- the loop ---- */
-
-static void
-run_calls(struct replica *r)
-{
-	for (;;) {
-		struct call *c;
-
-		pthread_mutex_lock(&r->queue_lock);
-		c = r->calls;
-		if (c)
-			LL_DELETE(r->calls, c);
-		pthread_mutex_unlock(&r->queue_lock);
-		if (!c)
-			return;
-		c->fn(r, c->arg);
-		free(c);
-	}
-}
 
 static void
 work(struct replica *r)
 {
-	run_calls(r);
+	replica_run_calls(r);
 	replica_settle_events(r);
 	local_look_when_told(r);
 	view_update(r);
@@ -458,7 +62,7 @@ work(struct replica *r)
 	content_request(r);
 	if (r->receiver_full)
 		content_check_room(r);
-	trim_journal(r);
+	replica_trim_journal(r);
 	if (!r->queued)
 		marks_turn(r, false);
 	if (!r->deferred.len)
@@ -708,7 +312,7 @@ replica_stop(struct replica *r)
 	pthread_join(r->thread, NULL);
 	r->running = false;
 	hasher_stop(r);
-	run_calls(r);
+	replica_run_calls(r);
 	hasher_free(r, local_hash_now);
 	control_unlink(r->dev, r->ino);
 	netwatch_close(&r->net);

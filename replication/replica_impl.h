@@ -263,20 +263,6 @@ struct replica {
 /* ---- replica.c ---- */
 
 int64_t		 replica_now_ms(void);			/* monotonic */
-/* Begins a transaction, unless one is under way. */
-int		 replica_begin(struct replica *r);
-
-/* Writes what changed to the index.  After it all may be told to peers; but with
- * the view held nobody waits for the disk, so then not yet. */
-int		 replica_commit(struct replica *r);
-
-/* Runs fn(arg) on the replica's thread soon; any thread. */
-struct call {
-	struct call *next;
-	void (*fn)(struct replica *r, void *arg);
-	void *arg;
-};
-void		 replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg);
 
 /*
  * One turn of the loop: waits at most that long for something to do, and does
@@ -287,12 +273,37 @@ void		 replica_turn(struct replica *r, int ms);
 void		 replica_attach(struct replica *r, const struct replica_view *view, const char *mountpoint);
 void		 replica_detach(struct replica *r);
 
+/* ---- replica_commit.c ---- */
+
+/* Begins a transaction, unless one is under way. */
+int		 replica_begin(struct replica *r);
+
+/* Writes what changed to the index.  After it all may be told to peers; but with
+ * the view held nobody waits for the disk, so then not yet. */
+int		 replica_commit(struct replica *r);
+
+/* ---- replica_events.c ---- */
+
+/* Runs fn(arg) on the replica's thread soon; any thread. */
+struct call {
+	struct call *next;
+	void (*fn)(struct replica *r, void *arg);
+	void *arg;
+};
+void		 replica_call(struct replica *r, void (*fn)(struct replica *r, void *arg), void *arg);
+
+/* Runs what was called so, on the replica's thread. */
+void		 replica_run_calls(struct replica *r);
+
 /* Handles all events told so far, and brings the view up to date. */
 void		 replica_settle_events(struct replica *r);
 
 /* The same, with what the mount would tell a little later: names that are
  * mostly there for a moment only. */
 void		 replica_settle_closed(struct replica *r);
+
+/* Begins the journal anew when it is large, and all in it was handled. */
+void		 replica_trim_journal(struct replica *r);
 
 /* ---- replica_members.c ---- */
 
