@@ -76,7 +76,7 @@ struct dir {
 	uint64_t seq;
 	uint64_t from;		/* the link that told us all of this value; 0: none, or forgotten */
 
-	/* Kept by state.c from the above. */
+	/* Kept by state*.c from the above. */
 	struct place at;	/* where it shows */
 	struct place_node *shows;	/* the same, with all that show there */
 	struct dir *prev, *next;	/* in its parent's list of children */

@@ -151,10 +151,6 @@ struct dir	*state_dirs_since(const struct state *s, uint64_t seq);
 /* Has a peer heard of it? */
 void		 state_set_told(struct state *s, struct dir *d, enum dir_told told);
 
-/* For state.c: d has another seq, or is dropped. */
-void		 state_order(struct state *s, struct dir *d);
-void		 state_order_drop(struct state *s, struct dir *d);
-
 /* Drops directories that nothing else names and no register stands in. */
 void		 state_drop_dirs(struct state *s, struct dir *const *list, size_t n);
 

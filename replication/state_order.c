@@ -5,9 +5,9 @@
  */
 #include "config.h"
 
-#include <utlist.h>
+#include "replication/state_impl.h"
 
-#include "replication/state.h"
+#include <utlist.h>
 
 /* ---- by change ---- */
 
