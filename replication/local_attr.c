@@ -94,7 +94,7 @@ local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, const
 		state_reg_noted(r->s, owner);
 	}
 	/* Another kind took its place, and has attributes of its own. */
-	if (S_ISLNK(st.st_mode) != (q.e->kind == KIND_SYMLINK))
+	if (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode) != (q.e->kind == KIND_SYMLINK))
 		goto out;
 	disk_attrs_read(r, fd, name, &st, &q.e->attrs, &now);
 	/* A symbolic link has no mode; its name may have one, of a file before it. */
