@@ -89,10 +89,8 @@ others_written(struct replica *r, const struct reg *but, const char *but_name, c
 	for (size_t i = 0; i < q.len; i++) {
 		struct disk_dir *dd = disk_find(&r->disk, q.l[i].dir);
 
-		if (!dd || !dd->ids_len)
-			continue;
-		local_write_at(r, dd, q.l[i].name, 0, true, NULL);
-		local_look_later(r, (struct look){ LOOK_AT_FILE, dd->ino, ino, q.l[i].name });
+		if (dd && dd->ids_len)
+			local_look_later(r, (struct look){ LOOK_AT_FILE, dd->ino, ino, q.l[i].name });
 	}
 	local_links_free(&q);
 }

@@ -201,12 +201,16 @@ look_at_file(struct replica *r, struct disk_dir *dd, const struct look *l)
 	local_file_attrs(r, dd, l->name, NULL);
 }
 
+/* Contents are read while users need not wait for it: under the view lock most of them
+ * are known then. */
 static void
-look_at_link(struct replica *r, struct disk_dir *dd, const struct look *l)
+read_first(struct replica *r, const struct look *l)
 {
+	bool file = l->what == LOOK_AT_FILE || l->what == LOOK_AT_LINK;
+	struct disk_dir *dd = file ? disk_find(&r->disk, l->dir) : NULL;
 	struct stat st;
 
-	if (stands_for(r, dd, l->name, l->ino, &st))
+	if (dd && dd->ids_len && stands_for(r, dd, l->name, l->ino, &st))
 		local_write_at(r, dd, l->name, 0, true, NULL);
 }
 
@@ -221,9 +225,7 @@ look(struct replica *r, const struct look *l)
 		local_dir_attrs(r, dd, 0);
 	else if (l->what == LOOK_AT_FILE)
 		look_at_file(r, dd, l);
-	else if (l->what == LOOK_AT_LINK)
-		look_at_link(r, dd, l);
-	else if (!is_in_place(r, dd, l->name, l->ino))
+	else if (l->what == LOOK_AT_DIR && !is_in_place(r, dd, l->name, l->ino))
 		local_reconcile_name(r, dd, l->name);
 }
 
@@ -236,10 +238,12 @@ local_look_when_told(struct replica *r)
 
 	if (n == 0)
 		return;
-	for (size_t i = 0; i < n; i++)
-		hold |= l[i].what != LOOK_AT_LINK;
 	r->looks = NULL;	/* what is found may call for another look */
 	r->looks_len = 0;
+	for (size_t i = 0; i < n; i++) {
+		read_first(r, &l[i]);
+		hold |= l[i].what != LOOK_AT_LINK;
+	}
 	if (hold)
 		view_hold(r);
 	for (size_t i = 0; i < n; i++) {
