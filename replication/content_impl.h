@@ -122,11 +122,17 @@ struct recycled {
 
 /* ---- content.c ---- */
 
+struct staged	*content_staged_of(struct replica *r, const struct hash *h);	/* NULL: it is not there */
 struct staged	*content_staged_add(struct replica *r, const struct hash *h);
 int		 content_write(int fd, const uint8_t *p, size_t len, uint64_t offset);
 
 /* Is there room for so much, and what is to stay free? */
 bool		 content_fits(struct replica *r, uint64_t bytes);
+
+/* ---- content_find.c ---- */
+
+/* As content_open, in what the index does not know of yet. */
+int		 content_open_dirty(struct replica *r, const struct hash *h, uint64_t *size);
 
 /* ---- content_wants.c ---- */
 

@@ -478,10 +478,8 @@ bool		 view_again(struct replica *r, struct dir *d, struct reg *reg);
 /* Tries again what is due; all: now. */
 void		 view_retry(struct replica *r, bool all);
 
-/* ---- content.c, content_wants.c ---- */
+/* ---- content.c ---- */
 
-/* Does the register show a file of that content already? */
-bool		 content_stands(const struct reg *reg, const struct hash *h);
 /* Is the content of every version of r->pending here?  Asks for what is not. */
 bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
 /* Keeps the content of a file that leaves the tree: nothing shows it, but it is
@@ -489,26 +487,39 @@ bool		 content_ready(struct replica *r, struct reg *reg, uint64_t from);
 void		 content_keep(struct replica *r, int dirfd, const char *name, const struct hash *h);
 /* A file leaves the tree for staging/, from where it is put in place anew. */
 void		 content_take(struct replica *r, int dirfd, const char *name, const struct hash *h);
-/* Content that a name shows went astray: asks for it. */
-void		 content_fetch(struct replica *r, const struct reg *reg, const struct version *v);
 int		 content_stage_bytes(struct replica *r, const struct hash *h, uint8_t kind, const void *p, size_t len);
 /* A file in staging/ with that content, to be renamed into place. */
 int		 content_source(struct replica *r, const struct hash *h, uint8_t kind, char *name, size_t size);
 /* It could not be put in place: back to staging. */
 void		 content_put_back(struct replica *r, const struct hash *h, const char *name);
+void		 content_free(struct replica *r);
+
+/* ---- content_find.c ---- */
+
+/* Does the register show a file of that content already? */
+bool		 content_stands(const struct reg *reg, const struct hash *h);
 /* A descriptor of a file with that content, opened for reading, or -errno. */
 int		 content_open(struct replica *r, const struct hash *h, uint64_t *size);
 /* Does it stand in the tree or in staging/, also where only memory knows of it? */
 bool		 content_stands_beside(struct replica *r, const struct hash *h);
+
+/* ---- content_clean.c ---- */
+
+/* At the start: what is staged, and who waits for content. */
+void		 content_load(struct replica *r);
+/* Drops what is staged and not kept: to be called while nothing waits for content. */
+void		 content_clean(struct replica *r);
 /* Lists of chunks that nothing needs any more are removed, a few at each call. */
 void		 content_sweep(struct replica *r);
-void		 content_free(struct replica *r);
+
+/* ---- content_wants.c ---- */
+
+/* Content that a name shows went astray: asks for it. */
+void		 content_fetch(struct replica *r, const struct reg *reg, const struct version *v);
 void		 content_drop_link(struct replica *r, struct link *l);
 void		 content_request(struct replica *r);
 /* Forgets failed wants that nothing needs any more; all: asks again for the rest. */
 void		 content_retry(struct replica *r, bool all);
-void		 content_load(struct replica *r);
-void		 content_clean(struct replica *r);
 /* Was what did not fit asked for again, and does it? */
 void		 content_check_room(struct replica *r);
 uint64_t	 content_wanted(struct replica *r, uint64_t *bytes);
