@@ -6,24 +6,22 @@
  * lives first and what was removed last, and ends with a watermark once it has
  * caught up; only a watermark lets the receiver claim the sender's knowledge.
  * Content follows on demand.
+ *
+ * Here it begins and ends, and its bytes go in and out; link_dispatch.c has what
+ * comes, link_send.c what is told.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
 
-#include "replication/content_impl.h"
 #include "replication/link_impl.h"
 #include "replication/relay.h"
-#include "replication/replica_place.h"
 
 int
 link_fd(const struct link *l)
@@ -107,364 +105,6 @@ keep_to_limit(struct link *l, int64_t now_ms)
 	    l->out_high / 4 > DATA_BLOCK_MIN ? l->out_high / 4 : DATA_BLOCK_MIN;
 }
 
-/* ---- receiving messages ---- */
-
-static void
-end_barrier(struct replica *r, void *arg)
-{
-	struct link *l;
-
-	DL_FOREACH(r->links, l)
-		if (l == arg) {
-			l->barrier_wait = false;
-			link_pump(l);
-			return;
-		}
-}
-
-static void
-after_barrier(struct replica *r, void *arg)
-{
-	replica_settle_closed(r);
-	if (!hasher_wait(r, end_barrier, arg))
-		end_barrier(r, arg);
-}
-
-static int
-get_subscribe(struct link *l, const Sibfs__Wire__Subscribe *m)
-{
-	struct vv know = { 0 }, forgot = { 0 };
-	int rc = wire_get_dots(m->know, m->n_know, &know);
-
-	if (rc == 0)
-		rc = wire_get_dots(m->forgot, m->n_forgot, &forgot);
-	if (rc == 0) {
-		link_heard(l, &know);
-		vv_join(&l->forgot, &forgot);
-	}
-	vv_fini(&forgot);
-	if (rc < 0) {
-		vv_fini(&know);
-		return rc;
-	}
-	/* All that it has, which may be less than it had: it may be a store restored. */
-	vv_fini(&l->peer->know);
-	l->peer->know = know;
-	if (!l->subscribed && !l->full_round) {
-		l->sent_seq = l->marked_seq = place_cursor(l->r, m->epoch, m->since);
-		l->window = 0;
-		exchange_forget_told(&l->told);
-	}
-	l->subscribed = true;
-	l->continuous |= !m->once;
-	if (m->once) {
-		if (l->due_len == ROUNDS_MAX)
-			return -EBADMSG;
-		l->due[l->due_len++] = m->round;
-		if (l->r->view) {
-			l->barrier_wait = true;
-			l->r->view->barrier(l->r->view->ctx, link_later_run, link_later(l, after_barrier));
-		}
-	}
-	return 0;
-}
-
-static void
-subscribe_unless_paused(struct link *l)
-{
-	if (l->asked || l->read_only || peers_paused(l->r, l->peer))
-		return;
-	l->asked = true;
-	link_send_subscribe(l, false, 0);
-}
-
-static int
-refuse(struct link *l, const char *why)
-{
-	link_send_bye(l, why);
-	link_close(l, "refused", why);
-	return 0;
-}
-
-/* How easily a replica leaves its set for the other's. */
-static int
-yields(bool empty, bool join)
-{
-	return empty ? 2 : join ? 1 : 0;
-}
-
-static int
-take_set(struct replica *r, const Sibfs__Wire__Hello *m)
-{
-	if (!*m->set || strlen(m->set) > REPLICA_SET_MAX)
-		return -EBADMSG;
-	snprintf(r->set, sizeof(r->set), "%s", m->set);
-	replica_begin(r);
-	index_set_value(r->x, "set", r->set, strlen(r->set));
-	replica_commit(r);
-	settings_set(r->meta_fd, "replica", "set", r->set);
-	log_info("joined the set %s of %s", r->set, m->node);
-	return 0;
-}
-
-/*
- * Both decide alike by what the two Hellos said: else two empty replicas would
- * take each other's set.
- */
-static int
-join_set(struct link *l, const Sibfs__Wire__Hello *m)
-{
-	struct replica *r = l->r;
-	const struct settings_peer *sp = peers_settings(r, l->peer);
-	int mine = yields(l->said_empty, l->said_join || (sp && sp->join)), theirs = yields(m->empty, m->join);
-	char why[256];
-
-	if (strcmp(m->set, r->set) == 0)
-		return 0;
-	if (strcmp(l->said_set, r->set) != 0) {
-		link_close(l, "connecting", "the set changed meanwhile");
-		return 1;
-	}
-	if (mine > theirs || (mine && mine == theirs && strcmp(m->set, r->set) < 0))
-		return take_set(r, m);
-	if (theirs)
-		return 0;		/* they take ours */
-	snprintf(why, sizeof(why), "%s belongs to another set (%s, not %s): `peer add --join` on one side unites them",
-	    m->node, m->set, r->set);
-	refuse(l, why);
-	return 1;
-}
-
-static void
-get_ping(struct link *l, Frame *f)
-{
-	int64_t ms = replica_now_ms() - l->pinged_ms + 1;
-
-	if (!f->ping->answer) {
-		f->ping->answer = true;
-		link_send_frame(l, f, false);
-	} else if (!l->rtt_ms || ms < l->rtt_ms) {
-		l->rtt_ms = ms;
-	}
-}
-
-static void
-ping(struct link *l, int64_t now_ms)
-{
-	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
-	FRAME(f, PING, &m);
-
-	l->pinged_ms = now_ms;
-	f.ping = &m;
-	link_send_frame(l, &f, false);
-	link_pump(l);
-}
-
-/* The newest protocol that both speak; false: there is none. */
-static bool
-agree(struct link *l, const Sibfs__Wire__Hello *m)
-{
-	uint32_t oldest = m->oldest && m->oldest < m->protocol ? m->oldest : m->protocol;
-
-	l->protocol = m->protocol < WIRE_PROTOCOL ? m->protocol : WIRE_PROTOCOL;
-	for (size_t i = 0; i < m->n_can; i++) {
-		l->ways |= frame_way(m->can[i]);
-		l->has_blocks |= strcmp(m->can[i], LINK_CAN_BLOCKS) == 0;
-	}
-	return l->protocol >= oldest && l->protocol >= WIRE_PROTOCOL_OLDEST;
-}
-
-static int
-get_hello(struct link *l, const Sibfs__Wire__Hello *m)
-{
-	struct replica *r = l->r;
-	char why[256];
-	int rc;
-
-	if (l->greeted)
-		return -EBADMSG;
-	if (!settings_node_valid(m->node) || !m->id || m->n_can > WIRE_CAN_MAX)
-		return -EBADMSG;
-	if (!agree(l, m)) {
-		snprintf(why, sizeof(why), "%s speaks protocol %u, this is %u: use the same version of sibfs on both",
-		    m->node, m->protocol, WIRE_PROTOCOL);
-		return refuse(l, why);
-	}
-	if (l->only && strcmp(m->node, l->only) != 0) {
-		snprintf(why, sizeof(why), "%s called where only %s may", m->node, l->only);
-		return refuse(l, why);
-	}
-	if (!l->dialer) {
-		struct peer *p = peers_find_caller(r, m->node, m->id);
-
-		/* Both called at once: the call of the lower incarnation stays. */
-		if (p->link && p->link->dialer && r->s->self < m->id) {
-			link_send_bye(l, ALREADY);
-			link_close(l, "connecting", ALREADY);
-			return 0;
-		}
-		if (p->link && p->link != l)
-			link_close(p->link, "connecting", "replaced by a newer connection");
-		l->peer = p;
-		p->link = l;
-	} else if (strcmp(m->node, l->peer->name) != 0) {
-		snprintf(why, sizeof(why), "the far end calls itself %s, not %s", m->node, l->peer->name);
-		return refuse(l, why);
-	}
-	if (m->id == r->s->self)
-		return link_meet_copy(l, m);
-	if ((rc = join_set(l, m)) != 0)
-		return rc < 0 ? rc : 0;
-	l->greeted = true;
-	l->id = m->id;
-	l->peer->id = m->id;
-	l->takes_full = m->full;
-	if (!m->run)
-		l->peer->tries = 0;
-	replica_add_member(r, m->id, m->node);
-	if ((rc = link_learn_members(l, m->members, m->n_members)) < 0)
-		return rc;
-	members_here(r, m->id);
-	l->peer->state = "connected";
-	l->peer->since_s = (int64_t)time(NULL);
-	l->peer->error[0] = '\0';
-	log_info("%s: connected", l->peer->name);
-	link_answer_landmarks(l, m);
-	ping(l, replica_now_ms());
-	subscribe_unless_paused(l);
-	for (struct want *w = r->wants; w; w = w->hh.next)
-		w->failed = false;
-	content_request(r);
-	control_tick(r, replica_now_ms());
-	return 0;
-}
-
-static int
-get_ack(struct link *l, const Sibfs__Wire__Ack *m)
-{
-	struct vv know = { 0 };
-	int rc = wire_get_dots(m->know, m->n_know, &know);
-
-	if (rc < 0)
-		return rc;
-	link_heard(l, &know);
-	vv_fini(&know);
-	l->peer->acked_seq = m->seq;
-	l->peer->wanted = m->wanted;
-	l->peer->wanted_bytes = m->wanted_bytes;
-	return 0;
-}
-
-static void
-get_data(struct link *l, const Sibfs__Wire__Data *m)
-{
-	struct want *w = content_want_by_id(l->r, m->id, l);
-
-	if (!w)
-		return;
-	content_received(l->r, w, m->offset, m->bytes.data, m->bytes.len, m->last);
-}
-
-static void
-get_gone(struct link *l, const Sibfs__Wire__Gone *m)
-{
-	struct want *w = content_want_by_id(l->r, m->id, l);
-
-	if (w)
-		content_refused(l->r, w);
-	content_retry(l->r, false);
-	link_check_round(l);
-}
-
-static int
-get_round(struct link *l, const Sibfs__Wire__Round *m)
-{
-	l->their_round = m->round;
-	l->their_round_in = l->read_only;
-	l->their_round_wants = 0;
-	if (l->read_only) {
-		link_check_round(l);	/* nothing comes in */
-		return 0;
-	}
-	view_retry(l->r, true);
-	view_update(l->r);
-	content_retry(l->r, true);
-	content_request(l->r);
-	link_send_offer(l);
-	link_send_subscribe(l, true, m->round);
-	return 0;
-}
-
-static int
-dispatch(struct link *l, Frame **fp)
-{
-	Frame *f = *fp;
-
-	if (!l->greeted && f->what_case != SIBFS__WIRE__FRAME__WHAT_HELLO &&
-	    f->what_case != SIBFS__WIRE__FRAME__WHAT_BYE)
-		return -EBADMSG;
-	switch (f->what_case) {
-	case SIBFS__WIRE__FRAME__WHAT_HELLO:
-		return get_hello(l, f->hello);
-	case SIBFS__WIRE__FRAME__WHAT_LINEAGE:
-		return link_get_lineage(l, f->lineage);
-	case SIBFS__WIRE__FRAME__WHAT_SUBSCRIBE:
-		return get_subscribe(l, f->subscribe);
-	case SIBFS__WIRE__FRAME__WHAT_UNSUBSCRIBE:
-		l->continuous = false;
-		l->subscribed = l->due_len > 0;
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_OFFER:
-		return link_get_offer(l, fp);
-	case SIBFS__WIRE__FRAME__WHAT_ANSWER:
-		return link_get_answer(l, f->answer);
-	case SIBFS__WIRE__FRAME__WHAT_BATCH:
-		return link_get_batch(l, f->batch);
-	case SIBFS__WIRE__FRAME__WHAT_WATERMARK:
-		return link_get_watermark(l, f->watermark);
-	case SIBFS__WIRE__FRAME__WHAT_ACK:
-		return get_ack(l, f->ack);
-	case SIBFS__WIRE__FRAME__WHAT_WANT:
-		return link_get_want(l, f->want);
-	case SIBFS__WIRE__FRAME__WHAT_DATA:
-		get_data(l, f->data);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_STOP:
-		link_get_stop(l, f->stop);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_GONE:
-		get_gone(l, f->gone);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_OUTLINE:
-		return link_get_outline(l, f->outline);
-	case SIBFS__WIRE__FRAME__WHAT_DETAILS:
-		return link_get_details(l, f->details);
-	case SIBFS__WIRE__FRAME__WHAT_CHUNKS:
-		return link_get_chunks(l, f->chunks);
-	case SIBFS__WIRE__FRAME__WHAT_FETCH:
-		return link_get_fetch(l, f->fetch);
-	case SIBFS__WIRE__FRAME__WHAT_ASK_BLOCKS:
-		return link_get_ask_blocks(l, f->ask_blocks);
-	case SIBFS__WIRE__FRAME__WHAT_BLOCKS:
-		return link_get_blocks(l, f->blocks);
-	case SIBFS__WIRE__FRAME__WHAT_ROUND:
-		return get_round(l, f->round);
-	case SIBFS__WIRE__FRAME__WHAT_ROUND_DONE:
-		link_get_round_done(l, f->round_done);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_BYE:
-		link_close(l, strcmp(f->bye->why, ALREADY) == 0 ? "connecting" : "refused", f->bye->why);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_PING:
-		get_ping(l, f);
-		return 0;
-	case SIBFS__WIRE__FRAME__WHAT_MEMBERS:
-		return link_get_members(l, f->members);
-	default:
-		return 0;		/* of a later version: not for us */
-	}
-}
-
 /* ---- life ---- */
 
 struct link *
@@ -540,6 +180,8 @@ link_free(struct link *l)
 	free(l);
 }
 
+/* ---- bytes out and in ---- */
+
 static void
 flush_out(struct link *l)
 {
@@ -599,7 +241,7 @@ read_frames(struct link *l)
 
 	while (!l->closing && (rc = frame_get(&l->in, &f)) != 0) {
 		if (rc == 1) {
-			rc = dispatch(l, &f);
+			rc = link_dispatch(l, &f);
 			if (f)
 				sibfs__wire__frame__free_unpacked(f, NULL);
 		}
@@ -641,6 +283,20 @@ link_ready(struct link *l, short revents)
 		link_free(l);
 }
 
+/* ---- from time to time ---- */
+
+void
+link_ping(struct link *l, int64_t now_ms)
+{
+	Sibfs__Wire__Ping m = SIBFS__WIRE__PING__INIT;
+	FRAME(f, PING, &m);
+
+	l->pinged_ms = now_ms;
+	f.ping = &m;
+	link_send_frame(l, &f, false);
+	link_pump(l);
+}
+
 void
 link_probe(struct link *l, int64_t within_ms)
 {
@@ -650,7 +306,7 @@ link_probe(struct link *l, int64_t within_ms)
 		return;
 	if (!l->answer_by_ms || l->answer_by_ms > now + within_ms)
 		l->answer_by_ms = now + within_ms;
-	ping(l, now);
+	link_ping(l, now);
 }
 
 void
@@ -673,7 +329,7 @@ link_tick(struct link *l, int64_t now_ms)
 	if (l->lacks_at_ms)
 		link_pump(l);
 	if (l->greeted && now_ms - l->pinged_ms > PING_MS)
-		ping(l, now_ms);
+		link_ping(l, now_ms);
 }
 
 void
@@ -687,6 +343,15 @@ link_changed(struct replica *r)
 }
 
 void
+link_subscribe(struct link *l)
+{
+	if (l->asked || l->read_only || peers_paused(l->r, l->peer))
+		return;
+	l->asked = true;
+	link_send_subscribe(l, false, 0);
+}
+
+void
 link_pause_changed(struct link *l)
 {
 	Sibfs__Wire__Unsubscribe m = SIBFS__WIRE__UNSUBSCRIBE__INIT;
@@ -695,7 +360,7 @@ link_pause_changed(struct link *l)
 	if (!l->greeted || l->closing)
 		return;
 	if (!peers_paused(l->r, l->peer)) {
-		subscribe_unless_paused(l);
+		link_subscribe(l);
 	} else if (l->asked) {
 		l->asked = false;
 		f.unsubscribe = &m;

@@ -182,6 +182,21 @@ struct link {
 	f.what_case = SIBFS__WIRE__FRAME__WHAT_##kind;					\
 	(void)(m)
 
+/* ---- link.c ---- */
+
+void		 link_ping(struct link *l, int64_t now_ms);
+/* Asks for all that changes, unless it did or does not want it. */
+void		 link_subscribe(struct link *l);
+
+/* ---- link_dispatch.c ---- */
+
+/* Handles a message; NULL in *f: it was kept.  -errno: the link is to end. */
+int		 link_dispatch(struct link *l, Frame **f);
+
+/* ---- link_hello.c ---- */
+
+int		 link_get_hello(struct link *l, const Sibfs__Wire__Hello *m);
+
 /* ---- link_messages.c ---- */
 
 void		 link_ack_news(struct link *l);
