@@ -9,10 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/fuse.h>
+
+#include "replication/clock.h"
 
 enum {
 	ROW = 8,		/* requests of one program, until it is worth going there */
@@ -20,15 +21,6 @@ enum {
 	MUCH = 65536,		/* bytes: the kernel reads ahead, and wants two processors */
 	AWAY_MS = 100,
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool
 set_policy(pid_t tid, int policy)
@@ -117,7 +109,7 @@ go_near(struct affinity *a)
 	CPU_ZERO(&one);
 	CPU_SET(cpu, &one);
 	pthread_mutex_lock(&a->lock);
-	if (now_ms() >= a->not_before_ms && sched_setaffinity(a->tid, sizeof one, &one) == 0) {
+	if (clock_coarse_ms() >= a->not_before_ms && sched_setaffinity(a->tid, sizeof one, &one) == 0) {
 		a->cpu = cpu;
 		atomic_store(&a->near, true);
 		set_policy(a->tid, SCHED_IDLE);
@@ -171,7 +163,7 @@ affinity_end(struct affinity *a, bool late)
 		go_home(a);
 		atomic_store(&a->near, false);
 		if (late)
-			a->not_before_ms = now_ms() + AWAY_MS;
+			a->not_before_ms = clock_coarse_ms() + AWAY_MS;
 	}
 	pthread_mutex_unlock(&a->lock);
 }

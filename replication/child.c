@@ -17,9 +17,9 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/lastline.h"
 
 extern char **environ;
@@ -123,14 +123,11 @@ child_kill(struct child *c)
 }
 
 static int
-ms_left(const struct timespec *start, int timeout_ms)
+ms_left(int64_t until_ms)
 {
-	struct timespec now;
-	int64_t gone;
+	int64_t left = until_ms - clock_ms();
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	gone = (int64_t)(now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000;
-	return gone < timeout_ms ? (int)(timeout_ms - gone) : 0;
+	return left > 0 ? (int)left : 0;
 }
 
 /* What a run has said so far. */
@@ -174,11 +171,10 @@ take_err(struct capture *cap)
 static int
 attend(struct child *c, struct capture *cap, int cancel, int timeout_ms)
 {
-	struct timespec start;
+	int64_t until_ms = clock_ms() + timeout_ms;
 	bool ended = false;
 	int rc = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (rc == 0 && !(ended && cap->out_fd < 0 && cap->err_fd < 0)) {
 		struct pollfd p[] = {
 			{ .fd = cancel, .events = POLLIN },
@@ -186,7 +182,7 @@ attend(struct child *c, struct capture *cap, int cancel, int timeout_ms)
 			{ .fd = cap->err_fd, .events = POLLIN },
 			{ .fd = ended ? -1 : c->fd, .events = POLLIN },
 		};
-		int n = poll(p, 4, ms_left(&start, timeout_ms));
+		int n = poll(p, 4, ms_left(until_ms));
 
 		if (n < 0 && errno != EINTR)
 			return -errno;

@@ -9,20 +9,11 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/frame.h"
 #include "replication/wire.h"
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
-}
 
 /* The first frame; -ENOTCONN: the stream ended before it came. */
 static int
@@ -33,7 +24,7 @@ read_frame(int fd, int64_t until_ms, Sibfs__Wire__Frame **out)
 	int rc;
 
 	while ((rc = frame_get(&in, out)) == 0) {
-		int64_t left = until_ms - now_ms();
+		int64_t left = until_ms - clock_ms();
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		ssize_t n;
 
@@ -87,7 +78,7 @@ greeting_ask(const char *url, const struct transport_options *o, int timeout_ms,
 		snprintf(why, why_size, "cannot connect: %s", strerror(-rc));
 		return rc;
 	}
-	rc = read_frame(fd, now_ms() + timeout_ms, &f);
+	rc = read_frame(fd, clock_ms() + timeout_ms, &f);
 	if (rc == 0) {
 		rc = take_hello(f, out, why, why_size);
 		sibfs__wire__frame__free_unpacked(f, NULL);

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/control.h"
 #include "replication/replica_fork.h"
 #include "replication/replica_impl.h"
@@ -34,10 +34,7 @@
 int64_t
 replica_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
+	return clock_ms();
 }
 
 /* ---- the loop ---- */

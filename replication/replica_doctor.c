@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
+#include "replication/clock.h"
 #include "replication/local_impl.h"
 #include "replication/take.h"
 
@@ -252,10 +252,8 @@ static void
 adopt_all(struct findings *q)
 {
 	struct replica *r = q->r;
-	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	r->s->now = (uint64_t)clock_wall_ns();
 	/* What was moved is found at its new place before it is missed at the old. */
 	local_reconcile(r, r->disk.root, NULL, NULL);
 	if (q->gone_len)

@@ -8,24 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
 #include <xxhash.h>
 
+#include "replication/clock.h"
 #include "replication/replica_impl.h"
 
 #define JOURNAL_MAX (32u << 20)
-
-static int64_t
-wall_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 static void
 wake(struct replica *r)
@@ -82,7 +73,7 @@ replica_tell(struct replica *r, const struct replica_event *e)
 	copy->dir2 = e->dir2;
 	copy->name = mem_str(e->name);
 	copy->name2 = mem_str(e->name2);
-	copy->time_ns = e->time_ns ? e->time_ns : wall_ns();
+	copy->time_ns = e->time_ns ? e->time_ns : clock_wall_ns();
 	copy->mtime_from = e->mtime_from;
 	copy->mtime_to = e->mtime_to;
 	copy->attrs = e->attrs;

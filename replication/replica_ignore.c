@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/local_impl.h"
 #include "replication/take.h"
 
@@ -197,15 +197,13 @@ void
 ignore_catch_up(struct replica *r)
 {
 	struct ignore *before = r->ignored_before;
-	struct timespec now;
 
 	if (!before)
 		return;
 	r->ignored_before = NULL;
 	ignore_free(r->ignore);
 	r->ignore = read_rules(r);
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	r->s->now = (uint64_t)clock_wall_ns();
 	look_again(r, before);
 }
 

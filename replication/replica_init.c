@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/open_impl.h"
 #include "replication/replica_impl.h"
 #include "replication/replica_place.h"
@@ -127,7 +127,6 @@ replica_init(const char *path, const char *node, const char *set,
     void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *why, size_t size)
 {
 	struct replica *r;
-	struct timespec now;
 	bool made = mkdir(path, 0777) == 0;
 	int rc;
 
@@ -168,8 +167,7 @@ replica_init(const char *path, const char *node, const char *set,
 	settings_set(r->meta_fd, "replica", "node", r->node);
 	settings_set(r->meta_fd, "replica", "set", r->set);
 	disk_assign(r->s->root, r->disk.root);
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	r->s->now = (uint64_t)clock_wall_ns();
 	ignore_load(r);
 	local_reconcile(r, r->disk.root, progress, arg);
 	ignore_catch_up(r);

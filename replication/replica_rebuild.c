@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/local_impl.h"
 #include "replication/open_impl.h"
 #include "replication/replica_fork.h"
@@ -141,10 +141,7 @@ count_files(void *arg, uint64_t files, uint64_t bytes)
 static void
 look_at_all(struct replica *r, struct rebuilt *out)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->s->now = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	r->s->now = (uint64_t)clock_wall_ns();
 	disk_assign(r->s->root, r->disk.root);
 	ignore_load(r);
 	r->rebuilding = true;

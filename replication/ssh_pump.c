@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "replication/clock.h"
 #include "replication/lastline.h"
 #include "replication/mem.h"
 
@@ -52,15 +52,6 @@ struct pump {
 	int64_t heard_ms;	/* last sign of life */
 	int64_t keepalive_ms;	/* when the next one is due */
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static bool
 is_empty(const struct buffer *b)
@@ -289,7 +280,7 @@ wait_for_work(struct pump *p)
 		{ .fd = sock != 0 ? p->sock : -1, .events = sock },
 		{ .fd = near != 0 ? p->t->fd : -1, .events = near },
 	};
-	int64_t now = now_ms(), until = p->keepalive_ms;
+	int64_t now = clock_ms(), until = p->keepalive_ms;
 
 	if (until < now + 100)
 		until = now + 100;
@@ -297,7 +288,7 @@ wait_for_work(struct pump *p)
 		p->over = true;
 		return;
 	}
-	now = now_ms();
+	now = clock_ms();
 	if (fds[0].revents)
 		p->over = true;
 	/* While our own side takes nothing, the far one cannot be heard. */
@@ -314,14 +305,14 @@ wait_for_work(struct pump *p)
 static void
 take_exit(struct pump *p)
 {
-	int64_t until = now_ms() + EXIT_WAIT_MS, now;
+	int64_t until = clock_ms() + EXIT_WAIT_MS, now;
 	struct pollfd fds[] = {
 		{ .fd = p->t->wake, .events = POLLIN },
 		{ .fd = p->sock, .events = POLLIN },
 	};
 
 	while (libssh2_channel_wait_closed(p->channel) == LIBSSH2_ERROR_EAGAIN &&
-	    (now = now_ms()) < until)
+	    (now = clock_ms()) < until)
 		if (poll(fds, 2, (int)(until - now)) < 0 || fds[0].revents)
 			break;
 	while (pull_stderr(p))
@@ -337,13 +328,13 @@ ssh_pump_run(struct transport *t, LIBSSH2_SESSION *session, LIBSSH2_CHANNEL *cha
 
 	p.up.bytes = mem_alloc(BUFFER_BYTES);
 	p.down.bytes = mem_alloc(BUFFER_BYTES);
-	p.heard_ms = now_ms();
+	p.heard_ms = clock_ms();
 	p.keepalive_ms = p.heard_ms + TRANSPORT_KEEPALIVE_S * 1000;
 	libssh2_keepalive_config(session, 1, TRANSPORT_KEEPALIVE_S);
 	while (!p.over && !(p.down_ended && is_empty(&p.down))) {
 		if (move(&p))
 			continue;
-		keep_alive(&p, now_ms());
+		keep_alive(&p, clock_ms());
 		if (!p.over && !(p.down_ended && is_empty(&p.down)))
 			wait_for_work(&p);
 	}

@@ -16,12 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libssh2.h>
 #include <openssl/crypto.h>
 
+#include "replication/clock.h"
 #include "replication/mem.h"
 #include "replication/ssh_key.h"
 #include "replication/ssh_known.h"
@@ -59,15 +59,6 @@ start_library(void)
 	libssh2_init(0);
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* ---- waiting ----------------------------------------------------------- */
 
 /* Waits for events on the socket.  0, -ETIMEDOUT or -ECANCELED (noted). */
@@ -82,7 +73,7 @@ wait_sock(struct link *l, short events)
 	int n;
 
 	do {
-		left = l->deadline_ms - now_ms();
+		left = l->deadline_ms - clock_ms();
 		n = poll(p, 2, left > 0 ? (int)left : 0);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
@@ -97,7 +88,7 @@ wait_sock(struct link *l, short events)
 static void
 begin_step(struct link *l)
 {
-	l->deadline_ms = now_ms() + STEP_MS;
+	l->deadline_ms = clock_ms() + STEP_MS;
 }
 
 /* May a call that returned rc be repeated?  Waits until it makes sense. */
@@ -246,7 +237,7 @@ connect_one(struct link *l, const struct addrinfo *a)
 	l->sock = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->sock < 0)
 		return -errno;
-	l->deadline_ms = now_ms() + TRANSPORT_CONNECT_MS;
+	l->deadline_ms = clock_ms() + TRANSPORT_CONNECT_MS;
 	if (connect(l->sock, a->ai_addr, a->ai_addrlen) < 0) {
 		rc = errno != EINPROGRESS ? -errno : wait_sock(l, POLLOUT);
 		if (rc == 0 && getsockopt(l->sock, SOL_SOCKET, SO_ERROR, &rc, &len) == 0)

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replication/clock.h"
 #include "replication/control.h"
 #include "replication/mem.h"
 #include "tools/cli.h"
@@ -103,15 +103,6 @@ send_request(int fd, json_t *request)
 	return rc;
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* Waits until there is something to read.  0, -ETIMEDOUT or -errno. */
 static int
 wait_readable(int fd, int64_t until)
@@ -120,7 +111,7 @@ wait_readable(int fd, int64_t until)
 	int n;
 
 	do {
-		int64_t left = until - now_ms();
+		int64_t left = until - clock_ms();
 
 		n = poll(&p, 1, left > 0 ? (int)left : 0);
 	} while (n < 0 && errno == EINTR);
@@ -132,7 +123,7 @@ wait_readable(int fd, int64_t until)
 static int
 receive_line(int fd, int timeout_s, char **out)
 {
-	int64_t until = now_ms() + (int64_t)timeout_s * 1000;
+	int64_t until = clock_ms() + (int64_t)timeout_s * 1000;
 	char *line = NULL;
 	size_t len = 0, take;
 	char buf[16384], *newline;
