@@ -191,6 +191,13 @@ enter(struct fixture *f, const char *name)
 	return i;
 }
 
+static struct inode *
+enter_new(struct fixture *f, const char *name)
+{
+	make_file(f, name);
+	return enter(f, name);
+}
+
 static void
 assert_told(const char *expected)
 {
@@ -210,8 +217,7 @@ test_a_file_is_one_inode_until_it_is_forgotten(void **state)
 	struct inode *i;
 	ino_t ino;
 
-	make_file(f, "a");
-	i = enter(f, "a");
+	i = enter_new(f, "a");
 	ino = i->key.ino;
 	assert_ptr_equal(enter(f, "a"), i);
 	assert_ptr_equal(inode_of(&f->fs, inode_node(&f->fs, i)), i);
@@ -233,6 +239,15 @@ open_descriptors(void)
 	return n;
 }
 
+/* Nothing else holds the file. */
+static void
+remove_and_forget(struct fixture *f, struct inode *i, const char *name)
+{
+	assert_int_equal(unlinkat(f->dir, name, 0), 0);
+	names_remove(&f->fs.names, i->names.first);
+	inode_forget(&f->fs, i, 1);
+}
+
 /* That may take seconds: others must not wait. */
 static void
 test_whoever_forgets_a_removed_file_does_not_wait_until_it_is_freed(void **state)
@@ -244,14 +259,8 @@ test_whoever_forgets_a_removed_file_does_not_wait_until_it_is_freed(void **state
 	atomic_store(&freed, 0);
 	atomic_store(&disk_waits, true);
 	for (int k = 0; k < 100; k++) {
-		struct inode *i;
-
 		snprintf(name, sizeof(name), "f%d", k);
-		make_file(f, name);
-		i = enter(f, name);
-		assert_int_equal(unlinkat(f->dir, name, 0), 0);
-		names_remove(&f->fs.names, i->names.first);
-		inode_forget(&f->fs, i, 1);
+		remove_and_forget(f, enter_new(f, name), name);
 		assert_int_equal(atomic_load(&freed), 0);
 	}
 	atomic_store(&disk_waits, false);
@@ -270,14 +279,8 @@ test_of_many_removed_files_all_are_freed_in_the_end(void **state)
 
 	atomic_store(&freed, 0);
 	for (int k = 0; k < 2000; k++) {
-		struct inode *i;
-
 		snprintf(name, sizeof(name), "f%d", k);
-		make_file(f, name);
-		i = enter(f, name);
-		assert_int_equal(unlinkat(f->dir, name, 0), 0);
-		names_remove(&f->fs.names, i->names.first);
-		inode_forget(&f->fs, i, 1);
+		remove_and_forget(f, enter_new(f, name), name);
 	}
 	closer_free(f->fs.inodes.closer);
 	assert_int_equal(atomic_load(&freed), 2000);
@@ -285,28 +288,33 @@ test_of_many_removed_files_all_are_freed_in_the_end(void **state)
 }
 
 static void
+assert_opens(struct fixture *f, struct inode *i)
+{
+	struct stat st;
+	int fd = inode_fd_get(&f->fs, i);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_ino, i->key.ino);
+	inode_fd_put(&f->fs, i);
+}
+
+static void
 test_descriptors_stay_few(void **state)
 {
 	struct fixture *f = *state;
 	struct inode *i[8];
-	struct stat st;
 	char name[2] = "a";
 
 	if (!f->fs.inodes.handles_work)
 		skip();
 	f->fs.inodes.fds_max = 3;
 	for (int k = 0; k < 8; k++, name[0]++) {
-		make_file(f, name);
-		i[k] = enter(f, name);
+		i[k] = enter_new(f, name);
 		assert_true(f->fs.inodes.fds <= 3);
 	}
 	for (int k = 0; k < 8; k++) {
-		int fd = inode_fd_get(&f->fs, i[k]);
-
-		assert_true(fd >= 0);
-		assert_int_equal(fstat(fd, &st), 0);
-		assert_int_equal(st.st_ino, i[k]->key.ino);
-		inode_fd_put(&f->fs, i[k]);
+		assert_opens(f, i[k]);
 		assert_true(f->fs.inodes.fds <= 3);
 	}
 }
@@ -320,15 +328,12 @@ test_a_deleted_file_without_descriptor_is_stale(void **state)
 	if (!f->fs.inodes.handles_work)
 		skip();
 	f->fs.inodes.fds_max = 1;
-	make_file(f, "a");
-	make_file(f, "b");
-	a = enter(f, "a");
-	b = enter(f, "b");
+	a = enter_new(f, "a");
+	b = enter_new(f, "b");
 	assert_false(a->has_descriptor);
 	unlinkat(f->dir, "a", 0);
 	assert_int_equal(inode_fd_get(&f->fs, a), -ESTALE);
-	assert_true(inode_fd_get(&f->fs, b) >= 0);
-	inode_fd_put(&f->fs, b);
+	assert_opens(f, b);
 }
 
 /* As for ordinary users, who may not open by handle. */
@@ -337,7 +342,6 @@ test_descriptors_stay_few_without_handles(void **state)
 {
 	struct fixture *f = *state;
 	struct inode *i[8];
-	struct stat st;
 	char name[2] = "a";
 
 	if (!f->fs.inodes.births_known)
@@ -345,8 +349,7 @@ test_descriptors_stay_few_without_handles(void **state)
 	f->fs.inodes.handles_work = false;
 	f->fs.inodes.fds_max = 3;
 	for (int k = 0; k < 8; k++, name[0]++) {
-		make_file(f, name);
-		i[k] = enter(f, name);
+		i[k] = enter_new(f, name);
 		if (k == 0)	/* is open from now on: keeps its own */
 			inode_hold(i[k]);
 	}
@@ -354,12 +357,7 @@ test_descriptors_stay_few_without_handles(void **state)
 	/* The one that was entered last had no name yet. */
 	assert_true(f->fs.inodes.fds <= 4);
 	for (int k = 1; k < 8; k++) {
-		int fd = inode_fd_get(&f->fs, i[k]);
-
-		assert_true(fd >= 0);
-		assert_int_equal(fstat(fd, &st), 0);
-		assert_int_equal(st.st_ino, i[k]->key.ino);
-		inode_fd_put(&f->fs, i[k]);
+		assert_opens(f, i[k]);
 		assert_true(f->fs.inodes.fds <= 3);
 	}
 	assert_true(i[0]->has_descriptor);
@@ -383,8 +381,7 @@ enter_below(struct fixture *f, struct inode **dir)
 	assert_int_equal(fstat(fd, &st), 0);
 	i = inode_enter(&f->fs, fd, &st);
 	names_add(&f->fs.names, &i->names, (*dir)->key.ino, "a");
-	make_file(f, "b");
-	enter(f, "b");
+	enter_new(f, "b");
 	assert_false((*dir)->has_descriptor);
 	assert_false(i->has_descriptor);
 	return i;
@@ -404,8 +401,7 @@ test_without_handles_a_file_is_found_where_it_was_moved_to(void **state)
 	assert_int_equal(inode_fd_get(&f->fs, i), -ESTALE);
 	names_remove(&f->fs.names, dir->names.first);
 	names_add(&f->fs.names, &dir->names, root, "moved");
-	assert_true(inode_fd_get(&f->fs, i) >= 0);
-	inode_fd_put(&f->fs, i);
+	assert_opens(f, i);
 }
 
 static void
@@ -444,10 +440,8 @@ static void
 test_a_written_file_is_told_when_it_is_closed(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	assert_int_equal(session_open(&f->fs, i), 0);
 	session_wrote(&f->fs, i);
 	session_wrote(&f->fs, i);
@@ -460,10 +454,8 @@ static void
 test_a_file_that_was_not_written_is_only_idle(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	session_open(&f->fs, i);
 	session_open(&f->fs, i);
 	session_close(&f->fs, i, false);
@@ -476,10 +468,8 @@ static void
 test_every_name_of_a_file_is_told(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
 	assert_ptr_equal(enter(f, "b"), i);
 	session_open(&f->fs, i);
@@ -493,10 +483,8 @@ static void
 test_a_passing_name_waits(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a~");
 
-	make_file(f, "a~");
-	i = enter(f, "a~");
 	session_name_new(&f->fs, i->names.first, true);
 	session_open(&f->fs, i);
 	session_wrote(&f->fs, i);
@@ -512,10 +500,8 @@ static void
 test_of_a_new_link_the_other_name_is_told_too(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
 	assert_ptr_equal(enter(f, "b"), i);
 	pthread_mutex_lock(&f->fs.lock);
@@ -530,10 +516,8 @@ test_what_is_open_for_writing_gets_the_name_that_is_left(void **state)
 {
 	struct fixture *f = *state;
 	ino_t dir = f->fs.inodes.root.key.ino;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	assert_int_equal(linkat(f->dir, "a", f->dir, "b", 0), 0);
 	session_open(&f->fs, i);
 	assert_int_equal(unlinkat(f->dir, "a", 0), 0);
@@ -558,10 +542,8 @@ static void
 test_a_passing_name_that_goes_in_time_is_never_told(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a~");
 
-	make_file(f, "a~");
-	i = enter(f, "a~");
 	pthread_mutex_lock(&f->fs.lock);
 	session_name_new(&f->fs, i->names.first, false);
 	session_name_gone(&f->fs, i->names.first);
@@ -575,10 +557,8 @@ static void
 test_a_file_whose_name_was_taken_is_told_when_it_is_forgotten(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a~");
 
-	make_file(f, "a~");
-	i = enter(f, "a~");
 	pthread_mutex_lock(&f->fs.lock);
 	session_name_new(&f->fs, i->names.first, false);
 	session_name_taken(&f->fs, i->names.first);
@@ -594,10 +574,8 @@ static void
 test_nothing_stays_of_a_session_that_is_over(void **state)
 {
 	struct fixture *f = *state;
-	struct inode *i;
+	struct inode *i = enter_new(f, "a");
 
-	make_file(f, "a");
-	i = enter(f, "a");
 	session_open(&f->fs, i);
 	session_open(&f->fs, i);
 	session_wrote(&f->fs, i);
