@@ -108,24 +108,19 @@ caller_write_end(fuse_req_t req, int fd, struct caller_write w)
 	errno = before;
 }
 
-/* The group that a new file in dir has: -1 if it has it already, as in a setgid
- * directory. */
+/* Is a new file in dir to be given to its caller?  0: yes, and to that group, or -1 if
+ * it has its group already, as in a setgid directory.  1: no, it is the caller's. */
 static int
-group_in(int dir, const struct fuse_ctx *ctx, gid_t *gid)
+group_in(const struct fs *fs, const struct fuse_ctx *ctx, int dir, gid_t *gid)
 {
 	struct stat st;
 
+	if (fs->uid != 0 || (ctx->uid == fs->uid && ctx->gid == fs->gid))
+		return 1;
 	if (fstat(dir, &st) < 0)
 		return -errno;
 	*gid = st.st_mode & S_ISGID ? (gid_t)-1 : ctx->gid;
 	return 0;
-}
-
-/* What the daemon makes is its caller's already. */
-static bool
-is_own(const struct fs *fs, const struct fuse_ctx *ctx)
-{
-	return fs->uid != 0 || (ctx->uid == fs->uid && ctx->gid == fs->gid);
 }
 
 int
@@ -134,13 +129,10 @@ caller_own(const struct fs *fs, fuse_req_t req, int dir, const char *name, mode_
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct stat st;
 	gid_t gid = (gid_t)-1;
-	int rc;
+	int rc = group_in(fs, ctx, dir, &gid);
 
-	if (is_own(fs, ctx))
-		return 0;
-	rc = group_in(dir, ctx, &gid);
-	if (rc < 0)
-		return rc;
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
 	if (fchownat(dir, name, ctx->uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	/* A change of owner takes these bits away. */
@@ -158,13 +150,10 @@ caller_own_unnamed(const struct fs *fs, fuse_req_t req, int dir, int fd)
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct stat st;
 	gid_t gid = (gid_t)-1;
-	int rc;
+	int rc = group_in(fs, ctx, dir, &gid);
 
-	if (is_own(fs, ctx))
-		return 0;
-	rc = group_in(dir, ctx, &gid);
-	if (rc < 0)
-		return rc;
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
 	if (fstat(fd, &st) < 0 || fchown(fd, ctx->uid, gid) < 0)
 		return -errno;
 	if ((st.st_mode & (S_ISUID | S_ISGID)) != 0 && fchmod(fd, st.st_mode & 07777) < 0)

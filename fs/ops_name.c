@@ -49,6 +49,16 @@ touch(struct fs *fs, const struct place *p)
 		replica_touch(fs->replica, p->dir->key.ino, p->name);
 }
 
+/* Either way that it may have gone. */
+static void
+reply_entry(fuse_req_t req, int rc, const struct fuse_entry_param *e)
+{
+	if (rc == 0)
+		ops_reply_entry(req, e);
+	else
+		ops_reply(req, rc);
+}
+
 void
 ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -76,10 +86,7 @@ ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		e = (struct fuse_entry_param){ .entry_timeout = ops_hidden(fs, dir, name) ? 0 : 1e9 };
 		rc = 0;
 	}
-	if (rc == 0)
-		ops_reply_entry(req, &e);
-	else
-		ops_reply(req, rc);
+	reply_entry(req, rc, &e);
 }
 
 void
@@ -160,11 +167,25 @@ enter_new(struct fs *fs, const struct place *p, struct fuse_entry_param *e)
 	return 0;
 }
 
+/* (view) rc says whether something new stands at p: enters it, and replies.  Lets
+ * go of the view, and of p. */
+static void
+made(fuse_req_t req, struct place *p, int rc)
+{
+	struct fs *fs = ops_fs(req);
+	struct fuse_entry_param e;
+
+	if (rc == 0)
+		rc = enter_new(fs, p, &e);
+	replica_view_unlock(fs->replica);
+	place_put(fs, p);
+	reply_entry(req, rc, &e);
+}
+
 static void
 make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct making *m)
 {
 	struct fs *fs = ops_fs(req);
-	struct fuse_entry_param e;
 	struct place p;
 	int rc;
 
@@ -175,15 +196,7 @@ make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct making *m
 	}
 	replica_view_lock(fs->replica);
 	touch(fs, &p);
-	rc = make_on_disk(req, &p, m);
-	if (rc == 0)
-		rc = enter_new(fs, &p, &e);
-	replica_view_unlock(fs->replica);
-	place_put(fs, &p);
-	if (rc == 0)
-		ops_reply_entry(req, &e);
-	else
-		ops_reply(req, rc);
+	made(req, &p, make_on_disk(req, &p, m));
 }
 
 void
@@ -222,7 +235,6 @@ void
 ops_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = ops_fs(req);
-	struct fuse_entry_param e;
 	struct place p;
 	int rc;
 
@@ -237,14 +249,7 @@ ops_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
 		touch(fs, &p);
 		rc = link_on_disk(fs, inode_of(fs, node), &p);
 	}
-	if (rc == 0)
-		rc = enter_new(fs, &p, &e);
-	replica_view_unlock(fs->replica);
-	place_put(fs, &p);
-	if (rc == 0)
-		ops_reply_entry(req, &e);
-	else
-		ops_reply(req, rc);
+	made(req, &p, rc);
 }
 
 /* (view, locked) Takes dir/text out of the tables.  Returns what stood there, as
