@@ -476,6 +476,16 @@ sim_pull(struct state *me, struct state *peer, size_t limit)
 	forget_touched(peer);
 }
 
+void
+sim_pull_all(struct sim *sim)
+{
+	for (int round = 0; round < 2; round++)
+		for (size_t i = 0; i < sim->len; i++)
+			for (size_t j = 0; j < sim->len; j++)
+				if (i != j)
+					sim_pull(sim->s[i], sim->s[j], SIZE_MAX);
+}
+
 /* As if it had been written to an index. */
 static void
 forget_dirty(struct state *s)

@@ -33,6 +33,9 @@ int		 sim_chmod(struct state *s, const char *path, uint32_t mode);
 /* One full round; `limit` rows only, then the link breaks (SIZE_MAX: never). */
 void		 sim_pull(struct state *me, struct state *peer, size_t limit);
 
+/* Each of each other, twice: what one has then all have. */
+void		 sim_pull_all(struct sim *sim);
+
 /* Forgets what all members have; heard: what me has heard of the knowledge of each
  * of the n, its own among them.  The number of tombstones that went. */
 size_t		 sim_collect(struct state *me, const struct vv *const *heard, size_t n);

@@ -41,16 +41,6 @@ teardown(void **state)
 }
 
 static void
-pull_all(struct sim *sim)
-{
-	for (int round = 0; round < 2; round++)
-		for (size_t i = 0; i < sim->len; i++)
-			for (size_t j = 0; j < sim->len; j++)
-				if (i != j)
-					sim_pull(sim->s[i], sim->s[j], SIZE_MAX);
-}
-
-static void
 assert_shows(struct state *s, const char *expected)
 {
 	char *tree = sim_tree(s);
@@ -66,7 +56,7 @@ test_equal_contents_are_one_file(void **state)
 
 	sim_write(sim->s[0], "f", "same");
 	sim_write(sim->s[1], "f", "same");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[2], "f\tsame\t644\n");
 }
 
@@ -78,7 +68,7 @@ test_a_copy_from_before_hides_behind_what_it_was_edited_into(void **state)
 	sim_write(sim->s[0], "f", "old");
 	sim_write(sim->s[1], "f", "old");
 	sim_write(sim->s[1], "f", "edited");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], "f\tedited\t644\n");
 }
 
@@ -90,7 +80,7 @@ test_an_edit_back_to_what_stood_before_does_not_hide_another(void **state)
 	sim_write(sim->s[0], "f", "one");
 	sim_write(sim->s[0], "f", "two");
 	sim_write(sim->s[1], "f", "three");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[2], "f\tthree\t644\nf.conflict-laptop\ttwo\t644\n");
 }
 
@@ -102,7 +92,7 @@ test_the_newest_takes_the_main_name_and_others_their_nodes(void **state)
 	sim_write(sim->s[2], "f", "newest");
 	sim_write(sim->s[0], "f", "oldest");
 	sim_write(sim->s[1], "f", "middle");
-	pull_all(sim);
+	sim_pull_all(sim);
 	for (size_t i = 0; i < 3; i++)
 		assert_shows(sim->s[i],
 		    "f\tnewest\t644\nf.conflict-laptop\toldest\t644\nf.conflict-server\tmiddle\t644\n");
@@ -116,7 +106,7 @@ test_a_taken_sibling_name_is_counted_on(void **state)
 	sim_write(sim->s[0], "f.conflict-laptop", "a file of that name");
 	sim_write(sim->s[0], "f", "mine");
 	sim_write(sim->s[1], "f", "theirs");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[2], "f\ttheirs\t644\nf.conflict-laptop\ta file of that name\t644\n"
 	    "f.conflict-laptop-2\tmine\t644\n");
 }
@@ -128,7 +118,7 @@ test_a_directory_takes_the_main_name(void **state)
 
 	sim_mkdir(sim->s[0], "x", 0755, DIR_MADE_HERE);
 	sim_write(sim->s[1], "x", "file");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], "x\t-\t755\nx.conflict-server\tfile\t644\n");
 }
 
@@ -138,7 +128,7 @@ test_directories_of_one_name_are_one(void **state)
 	struct sim *sim = *state;
 
 	sim_mkdir(sim->s[0], "a", 0755, DIR_MADE_HERE);
-	pull_all(sim);
+	sim_pull_all(sim);
 	sim_mkdir(sim->s[0], "b", 0755, DIR_MADE_HERE);
 	sim_write(sim->s[0], "b/f", "one");
 	sim_write(sim->s[0], "b/both", "one");
@@ -146,7 +136,7 @@ test_directories_of_one_name_are_one(void **state)
 	sim_rename(sim->s[1], "a", "b");
 	sim_write(sim->s[1], "b/g", "two");
 	sim_write(sim->s[1], "b/both", "two");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[2], "b\t-\t755\nb/both\ttwo\t644\nb/both.conflict-laptop\tone\t644\nb/f\tone\t644\n"
 	    "b/g\ttwo\t644\n");
 }
@@ -157,10 +147,10 @@ test_a_removed_directory_stands_while_something_is_in_it(void **state)
 	struct sim *sim = *state;
 
 	sim_mkdir(sim->s[0], "d", 0750, DIR_MADE_HERE);
-	pull_all(sim);
+	sim_pull_all(sim);
 	sim_rmdir(sim->s[0], "d");
 	sim_write(sim->s[1], "d/f", "kept");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[2], "d\t-\t750\nd/f\tkept\t644\n");
 }
 
@@ -171,7 +161,7 @@ test_private_modes_of_either_side_are_kept(void **state)
 
 	sim_mkdir(sim->s[0], "d", 0700, DIR_MADE_HERE);
 	sim_mkdir(sim->s[1], "d", 0755, DIR_MADE_HERE);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[1], "d\t-\t700\n");
 }
 
@@ -182,10 +172,10 @@ test_directories_moved_into_each_other_both_show(void **state)
 
 	sim_mkdir(sim->s[0], "a", 0755, DIR_MADE_HERE);
 	sim_mkdir(sim->s[0], "b", 0755, DIR_MADE_HERE);
-	pull_all(sim);
+	sim_pull_all(sim);
 	sim_rename(sim->s[0], "a", "b/a");
 	sim_rename(sim->s[1], "b", "a/b");
-	pull_all(sim);
+	sim_pull_all(sim);
 	/* The newer move, of the later clock, does not count. */
 	for (size_t i = 0; i < 3; i++)
 		assert_shows(sim->s[i], "b\t-\t755\nb/a\t-\t755\n");
@@ -238,7 +228,7 @@ test_names_are_found_by_what_shows_under_them(void **state)
 	sim_write(sim->s[0], "f", "mine");
 	sim_write(sim->s[1], "f", "theirs");
 	sim_mkdir(sim->s[0], "d", 0755, DIR_MADE_HERE);
-	pull_all(sim);
+	sim_pull_all(sim);
 	obstack_init(&o);
 	display_find(sim->s[0], &root, "f.conflict-laptop", &o, &g, &file);
 	assert_non_null(file);

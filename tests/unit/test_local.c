@@ -21,15 +21,6 @@ static const char *const nodes[] = { "laptop", "server" };
 #define CONFLICT "f\ttheirs\t644\nf.conflict-laptop\tmine\t644\n"
 
 static void
-pull_all(struct sim *sim)
-{
-	for (int round = 0; round < 2; round++) {
-		sim_pull(sim->s[0], sim->s[1], SIZE_MAX);
-		sim_pull(sim->s[1], sim->s[0], SIZE_MAX);
-	}
-}
-
-static void
 assert_shows(struct state *s, const char *expected)
 {
 	char *tree = sim_tree(s);
@@ -43,7 +34,7 @@ static void
 assert_all_show(struct sim *sim, const char *expected)
 {
 	assert_shows(sim->s[0], expected);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], expected);
 	assert_shows(sim->s[1], expected);
 }
@@ -59,7 +50,7 @@ setup(void **state)
 	sim->s[1]->now = 2000;
 	sim_write(sim->s[0], "f", "mine");
 	sim_write(sim->s[1], "f", "theirs");
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], CONFLICT);
 	assert_shows(sim->s[1], CONFLICT);
 	*state = sim;
@@ -148,7 +139,7 @@ test_a_write_concurrent_with_the_resolution_survives_it(void **state)
 	assert_int_equal(sim_rename(sim->s[0], "f.conflict-laptop", "f"), 0);
 	sim->s[1]->now = 9000;
 	assert_int_equal(sim_write(sim->s[1], "f", "meanwhile"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], "f\tmeanwhile\t644\nf.conflict-laptop\tmine\t644\n");
 }
 
@@ -190,10 +181,10 @@ test_a_chmod_makes_no_sibling(void **state)
 	struct sim *sim = *state;
 
 	assert_int_equal(sim_unlink(sim->s[0], "f.conflict-laptop"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_int_equal(sim_chmod(sim->s[0], "f", 0600), 0);
 	assert_int_equal(sim_write(sim->s[1], "f", "edited"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], "f\tedited\t600\n");
 	assert_shows(sim->s[1], "f\tedited\t600\n");
 }
@@ -219,13 +210,13 @@ test_a_directory_moves_with_all_its_names(void **state)
 	struct sim *sim = *state;
 
 	assert_int_equal(sim_mkdir(sim->s[0], "d", 0755, DIR_MADE_HERE), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_int_equal(sim_write(sim->s[0], "d/f", "one"), 0);
 	assert_int_equal(sim_write(sim->s[1], "d/f", "two"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_int_equal(sim_rename(sim->s[0], "d", "e"), 0);
 	assert_int_equal(sim_write(sim->s[1], "d/new", "found"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_shows(sim->s[0], "e\t-\t755\ne/f\ttwo\t644\ne/f.conflict-laptop\tone\t644\ne/new\tfound\t644\n" CONFLICT);
 	assert_shows(sim->s[1], "e\t-\t755\ne/f\ttwo\t644\ne/f.conflict-laptop\tone\t644\ne/new\tfound\t644\n" CONFLICT);
 }
@@ -250,7 +241,7 @@ test_exchanging_swaps_files_and_directories(void **state)
 
 	assert_int_equal(sim_mkdir(s, "d", 0755, DIR_MADE_HERE), 0);
 	assert_int_equal(sim_write(s, "d/in", "inside"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_int_equal(local_exchange(s, s->root, "d", s->root, "f"), 0);
 	assert_all_show(sim, "d\ttheirs\t644\nf\t-\t755\nf.conflict-laptop\tmine\t644\nf/in\tinside\t644\n");
 	assert_int_equal(local_exchange(s, s->root, "d", s->root, "nothing"), -ENOENT);
@@ -287,7 +278,7 @@ test_a_directory_renamed_before_peers_heard_of_it_is_made_there(void **state)
 	assert_string_equal(d->birth.name, "photos");
 	assert_int_equal(d->val.moves_len, 0);
 	assert_int_equal(sim_mkdir(sim->s[1], "photos", 0755, DIR_MADE_HERE), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_null(state_at(sim->s[0], sim->s[0]->root, "photos")->same_place);
 }
 
@@ -351,10 +342,10 @@ test_directories_that_show_as_one_may_be_deep(void **state)
 
 	alarm(100);
 	assert_int_equal(sim_mkdir(sim->s[1], "other", 0755, DIR_MADE_HERE), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_int_equal(local_mkdir(s, s->root, "top", 0755, DIR_MADE_HERE, &top), 0);
 	assert_int_equal(sim_rename(sim->s[1], "other", "top"), 0);
-	pull_all(sim);
+	sim_pull_all(sim);
 	assert_ptr_equal(state_shared(top), top);
 	make_deep(s, top, 300);
 	assert_int_equal(sim_rename(s, "top", "moved"), 0);

@@ -165,16 +165,6 @@ test_what_is_pending_stays_at_or_above_what_is_shown(void **state)
 }
 
 static void
-pull_all(struct sim *sim)
-{
-	for (int round = 0; round < 2; round++)
-		for (size_t i = 0; i < sim->len; i++)
-			for (size_t j = 0; j < sim->len; j++)
-				if (i != j)
-					sim_pull(sim->s[i], sim->s[j], SIZE_MAX);
-}
-
-static void
 init(struct sim *sim)
 {
 	sim_init(sim, nodes, 3);
@@ -193,11 +183,11 @@ test_a_ring_of_three_opens_alike_everywhere(void **state)
 	sim_mkdir(sim.s[0], "a", 0755, DIR_MADE_HERE);
 	sim_mkdir(sim.s[0], "b", 0755, DIR_MADE_HERE);
 	sim_mkdir(sim.s[0], "c", 0755, DIR_MADE_HERE);
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	sim_rename(sim.s[0], "a", "b/a");
 	sim_rename(sim.s[1], "b", "c/b");
 	sim_rename(sim.s[2], "c", "a/c");
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	for (size_t i = 0; i < 3; i++) {
 		trees[i] = sim_tree(sim.s[i]);
 		assert_int_equal(sim.s[i]->displaced, 1);
@@ -209,7 +199,7 @@ test_a_ring_of_three_opens_alike_everywhere(void **state)
 		free(trees[i]);
 	/* Moved out of it, all is as it says again. */
 	assert_int_equal(sim_rename(sim.s[0], "c/b", "b"), 0);
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	for (size_t i = 0; i < 3; i++)
 		assert_non_null(state_at(sim.s[i], sim.s[i]->root, "b"));
 	sim_fini(&sim);
@@ -233,12 +223,12 @@ test_a_long_name_out_of_a_ring_is_cut(void **state)
 	sim_mkdir(sim.s[0], "q", 0755, DIR_MADE_HERE);
 	sim_mkdir(sim.s[0], "w", 0755, DIR_MADE_HERE);
 	sim_mkdir(sim.s[0], in_q, 0755, DIR_MADE_HERE);
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	sim.s[0]->now = 100000;
 	assert_int_equal(sim_rename(sim.s[0], in_q, in_w), 0);
 	assert_int_equal(sim_rename(sim.s[1], "w", w_in_d), 0);
 	assert_int_equal(sim_rename(sim.s[2], "q", "w/q"), 0);
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	tree = sim_tree(sim.s[0]);
 	other = sim_tree(sim.s[1]);
 	assert_string_equal(tree, other);
@@ -249,7 +239,7 @@ test_a_long_name_out_of_a_ring_is_cut(void **state)
 	/* And can be moved away from there. */
 	sim.s[0]->now = 200000;
 	assert_int_equal(sim_rename(sim.s[0], tree, "d"), 0);
-	pull_all(&sim);
+	sim_pull_all(&sim);
 	for (size_t i = 0; i < 3; i++)
 		assert_non_null(state_at(sim.s[i], sim.s[i]->root, "d"));
 	free(tree);
