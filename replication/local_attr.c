@@ -100,7 +100,7 @@ local_file_attrs(struct replica *r, struct disk_dir *dd, const char *name, const
 	/* A symbolic link has no mode; its name may have one, of a file before it. */
 	set = changed_attrs(&now, &q.e->attrs, e ? e->attrs : 0, S_ISLNK(st.st_mode));
 	if (set.len)
-		local_set_attrs(r->s, dd->ids[0], name, &set);
+		local_set_attrs(r->s, dd->ids[0], q.e->name, &set);
 	attrs_fini(&set);
 	attrs_fini(&now);
 out:

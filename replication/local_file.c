@@ -175,7 +175,7 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		goto out;
 	}
-	rc = local_write(r->s, dd->ids[0], local_seen_as(&q, name, known), &file, &reg);
+	rc = local_write_seen(r, dd, name, &q, known, &file, &reg);
 	if (rc < 0) {
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
 	} else {
@@ -274,7 +274,7 @@ local_unlink_at(struct replica *r, struct disk_dir *dd, const char *name)
 	struct seen q;
 
 	local_seen_open(r, dd, name, &q);
-	if (q.e && local_unlink(r->s, dd->ids[0], name) == 0)
+	if (q.e && local_unlink(r->s, dd->ids[0], q.e->name) == 0)
 		local_forget_file(r, &q, name);
 	local_seen_close(&q);
 }

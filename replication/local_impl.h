@@ -13,12 +13,19 @@
 
 struct seen {
 	struct obstack o;
+	const struct disk_dir *dd;
 	struct folder f;
 	struct name_group g;
 	struct shown *e;
+	bool elsewhere;
 };
 
-/* What shows under dd/name; closed by the caller. */
+/*
+ * What shows under dd/name; closed by the caller.  Directories that come to stand
+ * as one with dd may be elsewhere on disk still: what they have was not on show
+ * here.  Then e is what dd itself has of that name, and has another name by now, or
+ * NULL, and elsewhere says that a new file must not come to theirs.
+ */
 void		 local_seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q);
 void		 local_seen_close(struct seen *q);
 /* The note of the file of that name, and the register that has it. */
@@ -26,6 +33,10 @@ struct reg_file *local_seen_file(const struct seen *q, const char *name, struct 
 /* The name under which what is noted there shows: another one if a directory came to
  * stand there, and the file has not gone yet. */
 const char	*local_seen_as(const struct seen *q, const char *name, const struct reg_file *known);
+/* dd/name, which q was opened with, holds that: a version in place of what is known
+ * there, or a new file. */
+int		 local_write_seen(struct replica *r, struct disk_dir *dd, const char *name, const struct seen *q,
+		    const struct reg_file *known, const struct local_file *f, struct reg **out);
 /* Nothing shows under that name: the register that notes a file there even so, a
  * sibling's that is still to go, or NULL. */
 struct reg	*local_noting(struct replica *r, const struct seen *q, const char *name);

@@ -113,7 +113,7 @@ write_too(struct replica *r, struct disk_dir *dd, const char *name, const struct
 		return;
 	}
 	disk_attrs_read(r, fd, name, st, q.e ? &q.e->attrs : NULL, &file.attrs);
-	if (local_write(r->s, dd->ids[0], name, &file, &reg) == 0) {
+	if (local_write_seen(r, dd, name, &q, NULL, &file, &reg) == 0) {
 		local_forget_file(r, &q, name);
 		local_note_file(r, reg, name, &file.hash, st);
 	}

@@ -35,13 +35,46 @@ local_stamp_same(const struct file_stamp *a, const struct stat *st)
 
 /* ---- what shows under a name, for the notes about files ---- */
 
+/* Does a note of dd say that its file of that name is this one? */
+static bool
+has_entry(const struct disk_dir *dd, const struct shown *e, const char *name)
+{
+	for (size_t i = 0; i < e->refs_len; i++) {
+		struct reg *reg = e->refs[i].reg;
+		const struct reg_file *f = disk_of(reg->dir) == dd ? reg_file_find(reg, name) : NULL;
+
+		if (f && hash_compare(&f->hash, &e->hash) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Is what the name stands for, or would if it is new, of another directory on disk? */
+static bool
+is_elsewhere(const struct seen *q, const struct disk_dir *dd)
+{
+	if (!q->e)
+		return disk_of(q->f.ids[0]) != dd;
+	for (size_t i = 0; i < q->e->refs_len; i++)
+		if (disk_of(q->e->refs[i].reg->dir) == dd)
+			return false;
+	return true;
+}
+
 void
 local_seen_open(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q)
 {
 	memset(q, 0, sizeof(*q));
+	q->dd = dd;
 	obstack_init(&q->o);
 	display_folder(r->s, dd->ids[0], &q->o, &q->f);
 	display_find(r->s, &q->f, name, &q->o, &q->g, &q->e);
+	if (q->g.dirs.len || !(q->elsewhere = is_elsewhere(q, dd)))
+		return;
+	q->e = NULL;
+	for (size_t i = 0; i < q->g.len && !q->e; i++)
+		if (has_entry(dd, &q->g.files[i], name))
+			q->e = &q->g.files[i];
 }
 
 void
@@ -58,7 +91,7 @@ local_seen_file(const struct seen *q, const char *name, struct reg **owner)
 	for (size_t i = 0; i < q->g.len; i++)
 		for (size_t j = 0; j < q->g.files[i].refs_len; j++) {
 			struct reg *reg = q->g.files[i].refs[j].reg;
-			struct reg_file *f = reg_file_find(reg, name);
+			struct reg_file *f = disk_of(reg->dir) == q->dd ? reg_file_find(reg, name) : NULL;
 
 			if (f) {
 				*owner = reg;
@@ -75,6 +108,16 @@ local_seen_as(const struct seen *q, const char *name, const struct reg_file *kno
 		if (hash_compare(&q->g.files[i].hash, &known->hash) == 0)
 			return q->g.files[i].name;
 	return q->e ? q->e->name : name;
+}
+
+int
+local_write_seen(struct replica *r, struct disk_dir *dd, const char *name, const struct seen *q,
+    const struct reg_file *known, const struct local_file *f, struct reg **out)
+{
+	if (q->e || !q->elsewhere)
+		return local_write(r->s, dd->ids[0], local_seen_as(q, name, known), f, out);
+	*out = local_found(r->s, dd->ids[0], name, f);
+	return 0;
 }
 
 struct alias {

@@ -85,17 +85,6 @@ is_to_go(struct replica *r, const struct seen *q, const char *name, const struct
 	return false;
 }
 
-/* Has it come from a directory that shows as one with dd, and stands elsewhere on disk
- * still?  Then no user saw it here. */
-static bool
-is_elsewhere(const struct shown *e, const struct disk_dir *dd)
-{
-	for (size_t i = 0; i < e->refs_len; i++)
-		if (disk_of(e->refs[i].reg->dir) == dd)
-			return false;
-	return true;
-}
-
 static void
 reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const struct stat *st)
 {
@@ -136,8 +125,6 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 		state_touch_reg(s, reg);
 	} else if (w->r->rebuilding && rebuild_file(w->r, dd, fd, name, &now, &file)) {
 		/* It is what its mark says. */
-	} else if (q.e && is_elsewhere(q.e, dd)) {
-		local_note_file(w->r, local_found(s, dd->ids[0], name, &file), name, &file.hash, &now);
 	} else {
 		/* Between copies made beforehand the main name goes to what was
 		 * edited last; no time from the future.  Where something stood before,
@@ -149,7 +136,7 @@ reconcile_file(struct walk *w, struct disk_dir *dd, const char *name, const stru
 			s->now = mtime;
 			s->hlc = 0;
 		}
-		if (local_write(s, dd->ids[0], local_seen_as(&q, name, known), &file, &reg) == 0) {
+		if (local_write_seen(w->r, dd, name, &q, known, &file, &reg) == 0) {
 			local_forget_file(w->r, &q, name);
 			local_note_file(w->r, reg, name, &file.hash, &now);
 			if (known)
