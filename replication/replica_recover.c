@@ -293,6 +293,32 @@ shows_dir(struct replica *r, struct disk_dir *dd, const char *name)
 	return shows;
 }
 
+/* What was written by a name that stands for it no more, and was not told, stands under
+ * its other names, which the mount may not have known. */
+static void
+look_at_links(struct replica *r, struct disk_dir *dd, const char *name, ino_t now)
+{
+	struct links q = { .len = 0 };
+	const struct reg_file *known;
+	struct reg *owner;
+	struct seen seen;
+
+	local_seen_open(r, dd, name, &seen);
+	known = local_seen_file(&seen, name, &owner);
+	if (known && known->stamp.ino && known->stamp.ino != now)
+		local_links_noted(r, owner, name, &known->hash, known->stamp.ino, &q);
+	local_seen_close(&seen);
+	for (size_t i = 0; i < q.len; i++) {
+		struct disk_dir *other = disk_find(&r->disk, q.l[i].dir);
+
+		if (!other || !other->ids_len)
+			continue;
+		local_reconcile_name(r, other, q.l[i].name);
+		local_attrs_at(r, other, q.l[i].name);
+	}
+	local_links_free(&q);
+}
+
 enum entry { ENTRY_DIR, ENTRY_OTHER, ENTRY_GONE };
 
 static void
@@ -311,6 +337,7 @@ each_entry(struct recovery *q, enum entry which)
 		    S_ISDIR(st.st_mode) ? ENTRY_DIR : ENTRY_OTHER;
 		if (is != which)
 			continue;
+		look_at_links(q->r, dd, name, is == ENTRY_GONE ? 0 : st.st_ino);
 		if (is != ENTRY_GONE)
 			local_reconcile_name(q->r, dd, name);
 		else if (!shows_dir(q->r, dd, name))
