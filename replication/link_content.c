@@ -27,6 +27,7 @@
 #define RATE_MS 200
 
 #define PROBE_EACH 16		/* of blocks that did not shrink, so many are sent as they are */
+#define TELLING 4096		/* bytes: what is less may not shrink though the rest of it does */
 
 static uint64_t
 larger(uint64_t a, uint64_t b)
@@ -336,7 +337,7 @@ send_data(struct link *l, struct serving *v, const Frame *f, size_t bytes)
 	link_send_frame(l, f, try);
 	if (v->untried > 0)
 		v->untried--;
-	else if (try && l->out.len - before >= bytes)
+	else if (try && bytes >= TELLING && l->out.len - before >= bytes)
 		v->untried = PROBE_EACH - 1;
 	packing_sent(&l->packing, bytes, replica_now_ms());
 }

@@ -100,26 +100,63 @@ unread(const struct pair *p, int r)
 	return (size_t)n;
 }
 
+enum { ID = 1000 };
+
 static void
-ask_for_all(struct link *l, const struct hash *h)
+want(struct link *l, const struct hash *h)
+{
+	Sibfs__Wire__Want want = SIBFS__WIRE__WANT__INIT;
+
+	want.id = ID;
+	want.hash = (ProtobufCBinaryData){ sizeof(h->b), (uint8_t *)(uintptr_t)h->b };
+	want.by = SIBFS__WIRE__WANT__BY__RANGES;
+	assert_int_equal(link_get_want(l, &want), 0);
+}
+
+static void
+ask_for(struct link *l, uint64_t *offsets, uint32_t *sizes, size_t n)
+{
+	Sibfs__Wire__Fetch fetch = SIBFS__WIRE__FETCH__INIT;
+
+	fetch.id = ID;
+	fetch.offsets = offsets;
+	fetch.sizes = sizes;
+	fetch.n_offsets = fetch.n_sizes = n;
+	assert_int_equal(link_get_fetch(l, &fetch), 0);
+}
+
+static void
+ask_for_all(struct link *l)
 {
 	uint64_t offsets[BIG >> 20];
 	uint32_t sizes[BIG >> 20];
-	Sibfs__Wire__Want want = SIBFS__WIRE__WANT__INIT;
-	Sibfs__Wire__Fetch fetch = SIBFS__WIRE__FETCH__INIT;
 
 	for (size_t i = 0; i < BIG >> 20; i++) {
 		offsets[i] = i << 20;
 		sizes[i] = 1 << 20;
 	}
-	want.id = fetch.id = 1000;
-	want.hash = (ProtobufCBinaryData){ sizeof(h->b), (uint8_t *)(uintptr_t)h->b };
-	want.by = SIBFS__WIRE__WANT__BY__RANGES;
-	fetch.offsets = offsets;
-	fetch.sizes = sizes;
-	fetch.n_offsets = fetch.n_sizes = BIG >> 20;
-	assert_int_equal(link_get_want(l, &want), 0);
-	assert_int_equal(link_get_fetch(l, &fetch), 0);
+	ask_for(l, offsets, sizes, BIG >> 20);
+}
+
+/* The link of the first one, which has greeted, and the hash of what it has. */
+static struct link *
+greeted(struct pair *p, struct hash *big)
+{
+	struct chunk_list list;
+	char path[100];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/laptop/big", p->top);
+	fd = open(path, O_RDONLY);
+	assert_int_equal(chunk_file(fd, false, &list), 0);
+	close(fd);
+	*big = list.hash;
+	for (int turns = 0; turns < 10; turns++)
+		for (int i = 0; i < 2; i++)
+			replica_turn(p->r[i], 0);
+	assert_non_null(p->r[0]->links);
+	assert_true(link_is_up(p->r[0]->links));
+	return p->r[0]->links;
 }
 
 /*
@@ -130,35 +167,49 @@ static void
 test_a_socket_that_takes_all_at_once(void **state)
 {
 	struct pair *p = *state;
-	struct chunk_list list;
 	int room = 4 * BIG;
-	char path[100];
-	int fd;
+	struct link *l;
+	struct hash big;
 
 	if (setsockopt(p->fd[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
 		skip();		/* only root may */
-	snprintf(path, sizeof(path), "%s/laptop/big", p->top);
-	fd = open(path, O_RDONLY);
-	assert_int_equal(chunk_file(fd, false, &list), 0);
-	close(fd);
-	for (int turns = 0; turns < 10; turns++)
-		for (int i = 0; i < 2; i++)
-			replica_turn(p->r[i], 0);
-	assert_non_null(p->r[0]->links);
-	assert_true(link_is_up(p->r[0]->links));
-
-	ask_for_all(p->r[0]->links, &list.hash);
-	link_pump(p->r[0]->links);
+	l = greeted(p, &big);
+	want(l, &big);
+	ask_for_all(l);
+	link_pump(l);
 	assert_true(unread(p, 1) < BIG);
 	for (int turns = 0; turns < 20; turns++)
 		replica_turn(p->r[0], 0);
 	assert_true(unread(p, 1) > BIG);
 }
 
+/* A few bytes do not get smaller, whatever the others of that content would. */
+static void
+test_a_small_block_does_not_say_that_a_content_does_not_shrink(void **state)
+{
+	struct hash big;
+	struct link *l = greeted(*state, &big);
+	uint64_t offset = 0;
+	uint32_t size = 100;
+
+	l->out_high = 4 * BIG;		/* whatever else is asked for */
+	want(l, &big);
+	ask_for(l, &offset, &size, 1);
+	link_pump(l);
+	assert_int_equal(link_serving(l, ID)->ranges_len, 0);
+	assert_int_equal(link_serving(l, ID)->untried, 0);
+	size = 1 << 16;
+	ask_for(l, &offset, &size, 1);
+	link_pump(l);
+	assert_int_not_equal(link_serving(l, ID)->untried, 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_small_block_does_not_say_that_a_content_does_not_shrink, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(test_a_socket_that_takes_all_at_once, setup, teardown),
 	};
 
