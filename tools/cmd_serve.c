@@ -26,7 +26,7 @@
 
 enum {
 	ASK_TIMEOUT_S = 30,
-	RETRY_MS = 5000,	/* two that start at once: one finds the other's lock */
+	RETRY_MS = 5000,	/* two that start at once: one finds the other's lock, or its end */
 	TICK_MS = 50,
 	LINGER_MS = 2000,	/* for other links that joined us */
 	BUFFER_BYTES = 128 << 10,
@@ -143,9 +143,25 @@ done:
 
 /* ---- with a daemon ----------------------------------------------------- */
 
-/* CLI_DONE, having served; else why not. */
+/* Did it end instead of answering?  Waits until that is known, or as long as one
+ * may wait for an answer. */
+static bool
+ended_instead(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+	char c;
+
+	while (poll(&p, 1, ASK_TIMEOUT_S * 1000) < 0 && errno == EINTR)
+		;
+	n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n == 0 || (n < 0 && !would_wait());
+}
+
+/* CLI_DONE, having served; else why not.  *ended: because the daemon ended just
+ * then, so that there is another one, or none. */
 static int
-join_daemon(int fd, const struct service *s, char *why, size_t why_size)
+join_daemon(int fd, const struct service *s, bool *ended, char *why, size_t why_size)
 {
 	json_t *request = json_pack("{s:s, s:b}", "cmd", "serve", "read_only", (int)s->read_only);
 	json_t *reply = NULL;
@@ -153,7 +169,10 @@ join_daemon(int fd, const struct service *s, char *why, size_t why_size)
 
 	if (s->peer != NULL)
 		json_object_set_new(request, "peer", json_string(s->peer));
-	rc = client_ask(fd, request, ASK_TIMEOUT_S, &reply, why, why_size);
+	rc = client_send(fd, request, why, why_size);
+	*ended = rc != CLI_DONE || ended_instead(fd);
+	if (rc == CLI_DONE)
+		rc = client_receive(fd, ASK_TIMEOUT_S, &reply, why, why_size);
 	json_decref(reply);
 	if (rc == CLI_DONE)
 		pump(fd, -1);
@@ -232,20 +251,23 @@ serve(const struct service *s, char *why, size_t why_size)
 {
 	struct located l;
 	struct replica *r;
+	bool ended;
 	int rc, fd;
 
 	for (int waited = 0;; waited += TICK_MS) {
 		if ((rc = client_open(s->path, &l, &fd, why, why_size)) != CLI_DONE)
 			return rc;
 		if (fd >= 0) {
-			rc = join_daemon(fd, s, why, why_size);
+			rc = join_daemon(fd, s, &ended, why, why_size);
 			client_close(&l, fd);
-			return rc;
+			if (!ended || waited >= RETRY_MS)
+				return rc;
+		} else {
+			rc = replica_open(l.store, &r, why, why_size);
+			located_fini(&l);
+			if (rc != -EBUSY || waited >= RETRY_MS)
+				break;
 		}
-		rc = replica_open(l.store, &r, why, why_size);
-		located_fini(&l);
-		if (rc != -EBUSY || waited >= RETRY_MS)
-			break;
 		nanosleep(&(struct timespec){ .tv_nsec = TICK_MS * 1000000L }, NULL);
 	}
 	if (rc < 0)

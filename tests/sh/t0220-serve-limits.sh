@@ -40,4 +40,30 @@ echo three >server/mnt/three
 replica_mount laptop
 within 20 "what it has still comes" 'has laptop/mnt/three three'
 is "the link stands" "$(peer_state laptop server)" connected
+
+# A serve that nobody needs any more may end just when the next one asks it.
+try sibfs init "$T/alone" --node alone
+python3 - "$T/alone" <<'END' &
+import os, socket, sys
+store = os.stat(sys.argv[1])
+place = "/run/sibfs" if os.geteuid() == 0 else f"/tmp/sibfs-{os.geteuid()}"
+place += f"/{store.st_dev:x}-{store.st_ino:x}"
+os.makedirs(place, 0o700, exist_ok=True)
+with socket.socket(socket.AF_UNIX) as listener:
+	listener.bind(place + "/control")
+	listener.listen()
+	open("listens", "w").close()
+	asks = listener.accept()[0]
+	asks.recv(1, socket.MSG_PEEK)
+	os.unlink(place + "/control")
+open("ended", "w").close()
+END
+ends=$!
+within 20 "a daemon is there" '[ -e listens ]'
+serve_alone() {
+	sibfs serve "$T/alone" </dev/null >frames
+}
+ok "when it ends, serve is the replica itself" serve_alone
+wait $ends
+ok "it was asked" test -e ended
 done_testing
