@@ -106,6 +106,18 @@ is_time_told(const struct seen *q, const struct stat *st)
 	return !c || !c->value || c->len > 24 || strtoll(c->value, NULL, 10) == ns;
 }
 
+/* The note of the file, if that is a sibling's that shows no more, also under no other
+ * name, and is still to go. */
+static struct reg_file *
+to_go(struct replica *r, const struct seen *q, const char *name, const struct stat *st, struct reg **owner)
+{
+	struct reg_file *f;
+
+	*owner = local_noting(r, q, name);
+	f = *owner ? reg_file_find(*owner, name) : NULL;
+	return f && f->stamp.ino == st->st_ino ? f : NULL;
+}
+
 /*
  * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
  * then contents are compared.  job: its hash, if that is known already.
@@ -115,12 +127,13 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 {
 	int fd = disk_fd(&r->disk, dd), rc;
 	struct local_file file;
-	struct reg *reg, *owner;
-	struct reg_file *known;
+	struct reg *reg, *owner, *going;
+	struct reg_file *known, *f;
 	struct file_stamp stamp;
 	struct hash before;
 	struct seen q;
 	struct stat st;
+	ino_t was = 0;
 
 	if (fd < 0)
 		return;
@@ -139,6 +152,9 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 			others_written(r, owner, name, &before, ino);
 		goto out;
 	}
+	/* What stood here may have been written, and its other names are not told of it. */
+	if (known && !ino && known->stamp.ino != st.st_ino)
+		was = known->stamp.ino;
 	/* Two writes can leave one stamp: clocks of inodes may be coarse, and of a
 	 * mapping not every store moves them. */
 	stamp = local_stamp_of(&st);
@@ -175,6 +191,14 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		goto out;
 	}
+	f = unsure && !known ? to_go(r, &q, name, &st, &going) : NULL;
+	if (f && hash_compare(&f->hash, &file.hash) == 0) {
+		/* Nobody wrote it: what it holds was replaced or removed as it showed elsewhere. */
+		local_note_file(r, going, name, &file.hash, &st);
+		state_touch_reg(r->s, going);
+		attrs_fini(&file.attrs);
+		goto out;
+	}
 	rc = local_write_seen(r, dd, name, &q, known, &file, &reg);
 	if (rc < 0) {
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
@@ -191,6 +215,8 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	attrs_fini(&file.attrs);
 out:
 	local_seen_close(&q);
+	if (was)
+		others_written(r, owner, name, &before, was);
 }
 
 void

@@ -44,6 +44,8 @@ struct reg	*local_noting(struct replica *r, const struct seen *q, const char *na
  * name, and the file is still to go: q is of that name from now on.  NULL: no. */
 struct reg_file *local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struct seen *q,
 		    struct reg **owner);
+/* No register notes q's file `name` any more, be it one that shows it there or one whose
+ * sibling it was until now: a file that two of them note is removed for the one. */
 void		 local_forget_file(struct replica *r, const struct seen *q, const char *name);
 /* dirfd/name holds that content from now on. */
 void		 local_note_file(struct replica *r, struct reg *reg, const char *name, const struct hash *h,

@@ -173,15 +173,39 @@ local_seen_alias(struct replica *r, struct disk_dir *dd, const char *name, struc
 	return NULL;
 }
 
+struct unnoting {
+	struct replica *r;
+	const struct seen *q;
+	const char *name;
+};
+
+static void
+forget_in_base(void *arg, const char *base)
+{
+	struct unnoting *a = arg;
+
+	for (size_t i = 0; i < a->q->dd->ids_len; i++) {
+		struct reg *reg = state_reg(a->r->s, a->q->dd->ids[i], base, false);
+
+		if (!reg || !reg_file_find(reg, a->name))
+			continue;
+		reg_file_forget(reg, a->name);
+		state_reg_noted(a->r->s, reg);
+	}
+}
+
 void
 local_forget_file(struct replica *r, const struct seen *q, const char *name)
 {
+	struct unnoting a = { r, q, name };
 	struct reg *owner;
 
 	while (local_seen_file(q, name, &owner)) {
 		reg_file_forget(owner, name);
 		state_reg_noted(r->s, owner);
 	}
+	forget_in_base(&a, name);
+	display_bases(r->s, &q->f, name, forget_in_base, &a);
 }
 
 void

@@ -3,7 +3,7 @@
  *
  *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
- *		[--power] [--busy] [--again] [--stored FILE]
+ *		[--power] [--busy] [--again] [--literal] [--stored FILE]
  *
  * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and
  * lose what was not synced.
@@ -11,6 +11,8 @@
  * has a turn: what is told then lies far behind what is on disk.
  * With --again, or SIBFS_SIM_AGAIN, users also write once more what a file holds, and set
  * times; in the end files have the same times everywhere.
+ * With --literal, or SIBFS_SIM_LITERAL, users also give files names that look like
+ * those of siblings, and do all that can be done to names to these.
  * `--without` is full unless it is given: disks are never full.
  *
  * The first seed is SIBFS_SEED, or 1.  Each is one history: some replicas, some links between them, and steps,
@@ -61,6 +63,7 @@ static bool steps_told;
 static bool power;			/* machines go down */
 static bool busy;			/* users do much at once */
 static bool again;			/* users write what is there already, and set times */
+static bool literal;			/* users give names that look like those of siblings */
 static const char *top;			/* where stores are made */
 /* Kinds of faults.  Full disks still find what is not mended: only when asked for
  * (--without none). */
@@ -494,6 +497,68 @@ does_again(struct host *h)
 	sim_say("%s %s %s: %s", h->name, writes ? "writes again" : "sets the time of", a, rc < 0 ? strerror(-rc) : "done");
 }
 
+/* Like that of a sibling of some file, which may be there or not. */
+static void
+any_literal(const struct host *h, char *out, size_t size)
+{
+	size_t len, n = random_below(5);
+
+	if (random_chance(50))
+		*out = '\0';
+	else
+		any_dir(h, out, size);
+	len = strlen(out);
+	snprintf(out + len, size - len, random_chance(50) ? "a" STATE_SEP "%s" : "back~" STATE_SEP "%s",
+	    sim.hosts[random_below(sim.len)].name);
+	if (n > 2) {
+		len = strlen(out);
+		snprintf(out + len, size - len, "-%u", (unsigned)n - 1);
+	}
+}
+
+/* What it stands for if it is a sibling's, beside it. */
+static void
+base_of(const char *path, char *out, size_t size)
+{
+	char *mark;
+
+	snprintf(out, size, "%s", path);
+	mark = strstr(out, STATE_SEP);
+	if (mark)
+		*mark = '\0';
+}
+
+static void
+does_literally(struct host *h)
+{
+	struct kernel *k = h->kernel;
+	char name[300], base[300], other[300];
+	const char *what;
+	int rc;
+
+	any_literal(h, name, sizeof(name));
+	base_of(name, base, sizeof(base));
+	if (random_chance(50))
+		any_there(h, other, sizeof(other));
+	else if (random_chance(50))
+		any_literal(h, other, sizeof(other));
+	else
+		snprintf(other, sizeof(other), "%s", base);
+	switch (random_below(12)) {
+	case 0: case 1: what = "creates"; rc = write_file(h, name, O_CREAT | O_TRUNC, random_chance(30)); break;
+	case 2: what = "appends to"; rc = write_file(h, name, O_APPEND, random_chance(30)); break;
+	case 3: what = "saves"; rc = save(h, name); break;
+	case 4: case 5: what = "renames to"; rc = kernel_rename(k, other, name, 0); break;
+	case 6: what = "renames"; rc = kernel_rename(k, name, other, 0); break;
+	case 7: what = "links to"; rc = kernel_link(k, other, name); break;
+	case 8: what = "links"; rc = kernel_link(k, name, other); break;
+	case 9: what = "truncates"; rc = kernel_truncate(k, name, 0); break;
+	case 10: what = "exchanges"; rc = kernel_rename(k, name, other, RENAME_EXCHANGE); break;
+	default: what = "unlinks"; rc = kernel_unlink(k, name); break;
+	}
+	sim_say("%s %s literal %s, %s: %s", h->name, what, name, other, rc < 0 ? strerror(-rc) : "done");
+}
+
 static void
 user_does(struct host *h)
 {
@@ -505,6 +570,10 @@ user_does(struct host *h)
 
 	if (sim.again && random_chance(30)) {
 		does_again(h);
+		return;
+	}
+	if (sim.literal && random_chance(35)) {
+		does_literally(h);
 		return;
 	}
 	any_there(h, a, sizeof(a));
@@ -869,6 +938,7 @@ begin(const char *dir)
 	sim.now_ns = SECOND;
 	sim.power = power;
 	sim.again = again;
+	sim.literal = literal;
 	sim.len = random_chance(60) ? 2 : 3 + (unsigned)random_below(HOSTS_MAX - 2);
 	may.kills = random_chance(50);
 	may.full = random_chance(25);
@@ -1120,7 +1190,8 @@ note_seed(uint64_t seed)
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
  * and the steps that it was shortened to, or "all"; and "power" for --power, "busy"
- * for --busy, "again" for --again, with commas between them.
+ * for --busy, "again" for --again, "literal" for --literal, "unkilled"
+ * for --without kills,full, with commas between them.
  * Returns how many fail.
  */
 static unsigned
@@ -1130,7 +1201,7 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	FILE *f = fopen(path, "r");
 	unsigned failed = 0, steps;
 	unsigned long long seed;
-	char line[4000], list[3000], mode[24];
+	char line[4000], list[3000], mode[40];
 
 	if (!f) {
 		printf("# %s: %s\n", path, strerror(errno));
@@ -1139,13 +1210,15 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 	while (fgets(line, sizeof(line), f)) {
 		struct outcome o;
 		bool all;
-		int n = sscanf(line, "%llu %u %2999s %23s", &seed, &steps, list, mode);
+		int n = sscanf(line, "%llu %u %2999s %39s", &seed, &steps, list, mode);
 
 		if (n < 3 || steps > STEPS_MAX)
 			continue;
 		power = n > 3 && strstr(mode, "power");
 		busy = n > 3 && strstr(mode, "busy");
 		again = n > 3 && strstr(mode, "again");
+		literal = n > 3 && strstr(mode, "literal");
+		without = n > 3 && strstr(mode, "unkilled") ? "kills,full" : "full";
 		all = strcmp(list, "all") == 0;
 		if (!all)
 			leave_out_others(list, left_out);
@@ -1155,8 +1228,9 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 			continue;
 		failed++;
 		note_seed(seed);
-		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
-		    busy ? " --busy" : "", again ? " --again" : "", all ? "" : " --only ", all ? "" : list, o.said);
+		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+		    busy ? " --busy" : "", again ? " --again" : "", literal ? " --literal" : "",
+		    strstr(without, "kills") ? " --without kills,full" : "", all ? "" : " --only ", all ? "" : list, o.said);
 	}
 	fclose(f);
 	return failed;
@@ -1185,7 +1259,8 @@ main(int argc, char **argv)
 		{ "no-shrink", no_argument, NULL, 'x' }, { "failures", required_argument, NULL, 'f' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
 		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' },
-		{ "busy", no_argument, NULL, 'b' }, { "again", no_argument, NULL, 'a' }, { 0 },
+		{ "busy", no_argument, NULL, 'b' }, { "again", no_argument, NULL, 'a' },
+		{ "literal", no_argument, NULL, 'l' }, { 0 },
 	};
 	const char *given = getenv("SIBFS_SIM_SECONDS"), *from = getenv("SIBFS_SEED"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
@@ -1198,6 +1273,7 @@ main(int argc, char **argv)
 	power = getenv("SIBFS_SIM_POWER") != NULL;
 	busy = getenv("SIBFS_SIM_BUSY") != NULL;
 	again = getenv("SIBFS_SIM_AGAIN") != NULL;
+	literal = getenv("SIBFS_SIM_LITERAL") != NULL;
 	seed = from ? strtoull(from, NULL, 0) : 1;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -1214,6 +1290,7 @@ main(int argc, char **argv)
 		case 'p': power = true; break;
 		case 'b': busy = true; break;
 		case 'a': again = true; break;
+		case 'l': literal = true; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}

@@ -58,6 +58,7 @@ struct sim {
 	bool room_failed;		/* a disk was full at some time */
 	bool power;			/* machines go down */
 	bool again;			/* users write what is there already, and set times */
+	bool literal;			/* users give names that look like those of siblings */
 };
 extern struct sim sim;
 
