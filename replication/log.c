@@ -45,7 +45,8 @@ read_level(void)
 			shown = i;
 }
 
-/* Opens path for appending as the sink; the lock is held. */
+/* Opens path for appending as the sink, and as stderr, for what the C library says of
+ * a failed assertion, and others of theirs; the lock is held. */
 static int
 open_sink(const char *path)
 {
@@ -58,6 +59,7 @@ open_sink(const char *path)
 	if (log_fd != STDERR_FILENO)
 		close(log_fd);
 	log_fd = fd;
+	dup2(fd, STDERR_FILENO);
 	return 0;
 }
 

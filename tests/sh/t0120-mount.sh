@@ -28,6 +28,7 @@ ok "the daemon can be killed" kill9 over
 fails "then its mount is dead" ls "$T/over/mnt"
 ok "mount clears a dead mount" sibfs mount "$s" "$T/over/mnt"
 ok "and serves" has over/mnt/file inside
+like "what a library says at its end would be in the log" "$(readlink "/proc/$(cat "$s/.sibfs/pid")/fd/2")" '/\.sibfs/log$'
 fails "a second mount elsewhere is refused" sibfs mount "$s" "$T/home"
 ok "umount" sibfs umount "$T/over/mnt"
 is "gives the mount point back" "$(cat over/mnt/covered)" covered
