@@ -3,7 +3,7 @@
  *
  *	replica_sim [--seconds S] [--seed N] [--count N] [--steps N] [--only N,N,...] [--dir DIR]
  *		[--without kills,full,skew,between,cuts] [--failures N] [--verbose] [--no-shrink]
- *		[--power] [--busy] [--again] [--literal] [--stored FILE]
+ *		[--power] [--busy] [--again] [--literal] [--few] [--stored FILE]
  *
  * With --power, or SIBFS_SIM_POWER in the environment, machines go down, too, and
  * lose what was not synced.
@@ -13,6 +13,8 @@
  * times; in the end files have the same times everywhere.
  * With --literal, or SIBFS_SIM_LITERAL, users also give files names that look like
  * those of siblings, and do all that can be done to names to these.
+ * With --few, or SIBFS_SIM_FEW, nearly all that users do is to a few names of files in the
+ * root, and to their siblings: these often get equal contents, and go again.
  * `--without` is full unless it is given: disks are never full.
  *
  * The first seed is SIBFS_SEED, or 1.  Each is one history: some replicas, some links between them, and steps,
@@ -64,6 +66,7 @@ static bool power;			/* machines go down */
 static bool busy;			/* users do much at once */
 static bool again;			/* users write what is there already, and set times */
 static bool literal;			/* users give names that look like those of siblings */
+static bool few;			/* users do nearly all to a few names */
 static const char *top;			/* where stores are made */
 /* Kinds of faults.  Full disks still find what is not mended: only when asked for
  * (--without none). */
@@ -560,6 +563,34 @@ does_literally(struct host *h)
 }
 
 static void
+does_to_few(struct host *h)
+{
+	static const char *const few_files[] = { "a", "b", "back~" };
+	struct kernel *k = h->kernel;
+	const char *b = ANY(few_files), *what = "";
+	char a[300];
+	int rc = 0, i;
+
+	for (unsigned tries = 0; tries < 20; tries++) {
+		any_there(h, a, sizeof(a));
+		if (!strchr(a, '/'))
+			break;
+	}
+	switch (random_below(10)) {
+	case 0: case 1: what = "creates"; rc = write_file(h, b, O_CREAT | O_TRUNC, random_chance(30)); break;
+	case 2: what = "writes"; rc = write_file(h, a, random_chance(50) ? O_TRUNC : O_APPEND, random_chance(30)); break;
+	case 3: what = "truncates"; rc = kernel_truncate(k, a, 0); break;
+	case 4: what = "links"; rc = kernel_link(k, a, b); break;
+	case 5: what = "renames"; rc = kernel_rename(k, a, b, 0); break;
+	case 6: what = "unlinks"; rc = kernel_unlink(k, a); break;
+	case 7: what = "does to a sibling"; rc = touch_sibling(h, a); break;
+	case 8: what = "writes what it holds"; if ((i = kernel_any_handle(k)) >= 0) rc = kernel_write(k, i, new_text(h), random_chance(50)); break;
+	default: what = "closes"; if ((i = kernel_any_handle(k)) >= 0) rc = kernel_close(k, i); break;
+	}
+	sim_say("%s %s %s, %s: %s", h->name, what, a, b, rc < 0 ? strerror(-rc) : "done");
+}
+
+static void
 user_does(struct host *h)
 {
 	static const mode_t file_modes[] = { 0644, 0600, 0755, 0700 }, dir_modes[] = { 0755, 0700 };
@@ -574,6 +605,10 @@ user_does(struct host *h)
 	}
 	if (sim.literal && random_chance(35)) {
 		does_literally(h);
+		return;
+	}
+	if (sim.few && random_chance(90)) {
+		does_to_few(h);
 		return;
 	}
 	any_there(h, a, sizeof(a));
@@ -939,6 +974,7 @@ begin(const char *dir)
 	sim.power = power;
 	sim.again = again;
 	sim.literal = literal;
+	sim.few = few;
 	sim.len = random_chance(60) ? 2 : 3 + (unsigned)random_below(HOSTS_MAX - 2);
 	may.kills = random_chance(50);
 	may.full = random_chance(25);
@@ -1190,8 +1226,8 @@ note_seed(uint64_t seed)
 /*
  * Histories that failed once: a line each, with the seed, the number of steps,
  * and the steps that it was shortened to, or "all"; and "power" for --power, "busy"
- * for --busy, "again" for --again, "literal" for --literal, "unkilled"
- * for --without kills,full, with commas between them.
+ * for --busy, "again" for --again, "literal" for --literal, "few" for
+ * --few, "unkilled" for --without kills,full, with commas between them.
  * Returns how many fail.
  */
 static unsigned
@@ -1218,6 +1254,7 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 		busy = n > 3 && strstr(mode, "busy");
 		again = n > 3 && strstr(mode, "again");
 		literal = n > 3 && strstr(mode, "literal");
+		few = n > 3 && strstr(mode, "few");
 		without = n > 3 && strstr(mode, "unkilled") ? "kills,full" : "full";
 		all = strcmp(list, "all") == 0;
 		if (!all)
@@ -1228,8 +1265,8 @@ replay_stored(const char *path, uint64_t *done, bool tell)
 			continue;
 		failed++;
 		note_seed(seed);
-		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
-		    busy ? " --busy" : "", again ? " --again" : "", literal ? " --literal" : "",
+		printf("# stored: --seed %llu --count 1 --steps %u%s%s%s%s%s%s%s%s:\n%s", seed, steps, power ? " --power" : "",
+		    busy ? " --busy" : "", again ? " --again" : "", literal ? " --literal" : "", few ? " --few" : "",
 		    strstr(without, "kills") ? " --without kills,full" : "", all ? "" : " --only ", all ? "" : list, o.said);
 	}
 	fclose(f);
@@ -1260,7 +1297,7 @@ main(int argc, char **argv)
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' },
 		{ "stored", required_argument, NULL, 'r' }, { "power", no_argument, NULL, 'p' },
 		{ "busy", no_argument, NULL, 'b' }, { "again", no_argument, NULL, 'a' },
-		{ "literal", no_argument, NULL, 'l' }, { 0 },
+		{ "literal", no_argument, NULL, 'l' }, { "few", no_argument, NULL, 'm' }, { 0 },
 	};
 	const char *given = getenv("SIBFS_SIM_SECONDS"), *from = getenv("SIBFS_SEED"), *dir = NULL, *stored = NULL;
 	static bool left_out[STEPS_MAX];
@@ -1274,6 +1311,7 @@ main(int argc, char **argv)
 	busy = getenv("SIBFS_SIM_BUSY") != NULL;
 	again = getenv("SIBFS_SIM_AGAIN") != NULL;
 	literal = getenv("SIBFS_SIM_LITERAL") != NULL;
+	few = getenv("SIBFS_SIM_FEW") != NULL;
 	seed = from ? strtoull(from, NULL, 0) : 1;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -1291,6 +1329,7 @@ main(int argc, char **argv)
 		case 'b': busy = true; break;
 		case 'a': again = true; break;
 		case 'l': literal = true; break;
+		case 'm': few = true; break;
 		case 'f': failures = (unsigned)atoi(optarg); break;
 		default: return 2;
 		}

@@ -59,6 +59,7 @@ struct sim {
 	bool power;			/* machines go down */
 	bool again;			/* users write what is there already, and set times */
 	bool literal;			/* users give names that look like those of siblings */
+	bool few;			/* users do nearly all to a few names */
 };
 extern struct sim sim;
 
