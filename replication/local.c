@@ -169,6 +169,25 @@ local_write(struct state *s, struct dir *at, const char *name, const struct loca
 }
 
 struct reg *
+local_write_beside(struct state *s, struct dir *at, const char *name, const char *slot, const struct local_file *f)
+{
+	struct put p = { .slot = slot, .file = f };
+	struct scope sc;
+	struct spot spot;
+
+	scope_open(&sc, s);
+	scope_find(&sc, at, name, &spot);
+	p.reg = spot.file ? spot.file->leader_reg : state_reg(s, spot.folder.ids[0], name, true);
+	for (uint32_t i = p.reg->shown.len; i-- > 0;)
+		if (strcmp(p.reg->shown.v[i].slot, slot) == 0)
+			regval_remove(&p.reg->shown, p.reg->shown.v[i].dot);
+	put(s, &p);
+	scope_pin(&sc);
+	scope_close(&sc);
+	return p.reg;
+}
+
+struct reg *
 local_found(struct state *s, struct dir *d, const char *name, const struct local_file *f)
 {
 	struct put p = { .reg = state_reg(s, d, name, true), .slot = "", .file = f };

@@ -24,6 +24,11 @@ struct local_file {
  * elsewhere by now, or under a name that a directory took. */
 struct reg	*local_found(struct state *s, struct dir *d, const char *name, const struct local_file *f);
 
+/* A new version in the slot of a sibling of that name: it replaces what is in that slot
+ * only, whatever that shows as one with. */
+struct reg	*local_write_beside(struct state *s, struct dir *at, const char *name, const char *slot,
+		    const struct local_file *f);
+
 /* A new version that replaces exactly what the name showed, in the same slot.
  * *out (may be NULL) is the register it went into. */
 int		 local_write(struct state *s, struct dir *at, const char *name, const struct local_file *f,

@@ -119,6 +119,29 @@ to_go(struct replica *r, const struct seen *q, const char *name, const struct st
 }
 
 /*
+ * q is of another name, as name's content became equal to what that shows, while both
+ * files stand still: the label by which what users write by this name stands beside what
+ * the other file holds.  NULL: there is no such file.
+ */
+static const char *
+label_beside(const struct seen *q, const char *name)
+{
+	char again[STATE_NAME_MAX + 1];
+	const char *label = NULL;
+	struct reg *owner;
+	const struct reg_file *f = local_seen_file(q, q->e->name, &owner);
+
+	if (!f || hash_compare(&f->hash, &q->e->hash) != 0)
+		return NULL;
+	for (const char *p = name; (p = strstr(p, STATE_SEP)); p = label)
+		label = p + strlen(STATE_SEP);
+	if (!label || !*label)
+		return NULL;
+	state_sibling(q->g.name, label, again);
+	return strcmp(again, name) == 0 ? label : NULL;
+}
+
+/*
  * dir/name holds new content; ino 0: whatever stands there.  unsure: maybe not;
  * then contents are compared.  job: its hash, if that is known already.
  */
@@ -133,14 +156,15 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 	struct hash before;
 	struct seen q;
 	struct stat st;
+	const char *beside = NULL;
 	ino_t was = 0;
 
 	if (fd < 0)
 		return;
 	local_seen_open(r, dd, name, &q);
 	known = local_seen_file(&q, name, &owner);
-	if (!known)
-		known = local_seen_alias(r, dd, name, &q, &owner);
+	if (!known && (known = local_seen_alias(r, dd, name, &q, &owner)))
+		beside = label_beside(&q, name);
 	if (known)
 		before = known->hash;
 	rc = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
@@ -199,7 +223,10 @@ local_write_at(struct replica *r, struct disk_dir *dd, const char *name, ino_t i
 		attrs_fini(&file.attrs);
 		goto out;
 	}
-	rc = local_write_seen(r, dd, name, &q, known, &file, &reg);
+	if (beside)
+		reg = local_write_beside(r->s, dd->ids[0], q.g.name, beside, &file);
+	else
+		rc = local_write_seen(r, dd, name, &q, known, &file, &reg);
 	if (rc < 0) {
 		log_warn("%s: cannot be noted: %s", name, strerror(-rc));
 	} else {
