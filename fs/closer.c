@@ -11,7 +11,6 @@
 #include "replication/mem.h"
 
 enum {
-	MOST = 512,		/* that wait: descriptors are few */
 	GATHER_NS = 1000000,	/* they come in crowds: who adds one need not wake us each time */
 };
 
@@ -20,8 +19,8 @@ struct closer {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool idle, ending;
-	int fds[MOST];
-	unsigned len;
+	int *fds, *taken;	/* those that wait, and those that are being closed */
+	unsigned len, most;
 };
 
 static void *
@@ -33,7 +32,7 @@ run(void *arg)
 	pthread_setname_np(pthread_self(), "sibfs-closer");
 	pthread_mutex_lock(&c->lock);
 	while (c->len > 0 || !c->ending) {
-		int fds[MOST];
+		int *fds = c->fds;
 		unsigned n = c->len;
 
 		if (n == 0) {
@@ -42,8 +41,8 @@ run(void *arg)
 			c->idle = false;
 			continue;
 		}
-		for (unsigned i = 0; i < n; i++)
-			fds[i] = c->fds[i];
+		c->fds = c->taken;
+		c->taken = fds;
 		c->len = 0;
 		pthread_mutex_unlock(&c->lock);
 		for (unsigned i = 0; i < n; i++)
@@ -56,16 +55,21 @@ run(void *arg)
 }
 
 struct closer *
-closer_new(void)
+closer_new(unsigned most)
 {
 	struct closer *c = mem_alloc(sizeof *c);
 
+	c->most = most;
+	c->fds = mem_alloc(most * sizeof *c->fds);
+	c->taken = mem_alloc(most * sizeof *c->taken);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	if (pthread_create(&c->thread, NULL, run, c) == 0)
 		return c;
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
+	free(c->taken);
+	free(c->fds);
 	free(c);
 	return NULL;
 }
@@ -82,6 +86,8 @@ closer_free(struct closer *c)
 	pthread_join(c->thread, NULL);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
+	free(c->taken);
+	free(c->fds);
 	free(c);
 }
 
@@ -91,7 +97,7 @@ closer_close(struct closer *c, int fd)
 	bool taken;
 
 	pthread_mutex_lock(&c->lock);
-	taken = c->len < MOST;
+	taken = c->len < c->most;
 	if (taken)
 		c->fds[c->len++] = fd;
 	if (c->idle)

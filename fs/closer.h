@@ -7,14 +7,15 @@
 
 struct closer;
 
-/* NULL: no thread can be had. */
-struct closer	*closer_new(void);
+/* most: that may wait, while as many are being closed: descriptors are few.  NULL: no
+ * thread can be had. */
+struct closer	*closer_new(unsigned most);
 
 /* Returns once all is closed.  NULL is ignored. */
 void		 closer_free(struct closer *c);
 
-/* Any thread, any locks.  fd is taken over.  Waits for the file only if a great many
- * wait already. */
+/* Any thread, any locks.  fd is taken over.  Waits for the file only if so many wait
+ * already. */
 void		 closer_close(struct closer *c, int fd);
 
 #endif

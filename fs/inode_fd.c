@@ -145,7 +145,7 @@ inode_fd_init(struct inodes *t)
 	int64_t born_ns;
 
 	t->fds_max = fds_allowed();
-	make_room(t->root_fd, t->fds_max + FDS_OTHER);
+	make_room(t->root_fd, 3 * t->fds_max + FDS_OTHER);	/* twice as many may wait to be closed */
 	t->handles_work = probe_handles(t->root_fd);
 	t->births_known = birth_of(t->root_fd, &born_ns);
 }

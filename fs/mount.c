@@ -422,7 +422,7 @@ run(struct mounted *m, char *why, size_t why_size)
 	if (rc < 0)
 		return fail(rc, why, why_size, "cannot read the store: %s", strerror(-rc));
 	names_init(&fs->names);
-	fs->inodes.closer = closer_new();
+	fs->inodes.closer = closer_new(fs->inodes.fds_max);
 	if (lies_inside(m->options->mountpoint, &fs->inodes.root.key))
 		rc = fail(-EINVAL, why, why_size, "%s lies inside the store: mount over the store itself, or elsewhere",
 		    m->options->mountpoint);

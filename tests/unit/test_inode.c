@@ -128,7 +128,7 @@ setup_in(void **state, const char *path)
 	pthread_mutex_init(&f->fs.lock, NULL);
 	assert_int_equal(inodes_init(&f->fs.inodes, f->dir), 0);
 	names_init(&f->fs.names);
-	f->fs.inodes.closer = closer_new();
+	f->fs.inodes.closer = closer_new(512);
 	assert_int_equal(sessions_start(&f->fs), 0);
 	told[0] = '\0';
 	*state = f;
@@ -284,7 +284,7 @@ test_of_many_removed_files_all_are_freed_in_the_end(void **state)
 	}
 	closer_free(f->fs.inodes.closer);
 	assert_int_equal(atomic_load(&freed), 2000);
-	f->fs.inodes.closer = closer_new();
+	f->fs.inodes.closer = closer_new(512);
 }
 
 static void
