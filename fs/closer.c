@@ -19,7 +19,7 @@ struct closer {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool idle, ending;
-	int *fds, *taken;	/* those that wait, and those that are being closed */
+	int *fds, *closing;	/* those that wait, and those that are being closed */
 	unsigned len, most;
 };
 
@@ -41,8 +41,8 @@ run(void *arg)
 			c->idle = false;
 			continue;
 		}
-		c->fds = c->taken;
-		c->taken = fds;
+		c->fds = c->closing;
+		c->closing = fds;
 		c->len = 0;
 		pthread_mutex_unlock(&c->lock);
 		for (unsigned i = 0; i < n; i++)
@@ -61,14 +61,14 @@ closer_new(unsigned most)
 
 	c->most = most;
 	c->fds = mem_alloc(most * sizeof *c->fds);
-	c->taken = mem_alloc(most * sizeof *c->taken);
+	c->closing = mem_alloc(most * sizeof *c->closing);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	if (pthread_create(&c->thread, NULL, run, c) == 0)
 		return c;
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
-	free(c->taken);
+	free(c->closing);
 	free(c->fds);
 	free(c);
 	return NULL;
@@ -86,7 +86,7 @@ closer_free(struct closer *c)
 	pthread_join(c->thread, NULL);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
-	free(c->taken);
+	free(c->closing);
 	free(c->fds);
 	free(c);
 }

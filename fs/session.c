@@ -19,6 +19,7 @@
 
 #include "fs/fs.h"
 #include "fs/notify.h"
+#include "replication/clock.h"
 #include "replication/mark.h"
 #include "replication/mem.h"
 
@@ -27,15 +28,6 @@ enum {
 	TICK_MS = 250,		/* how often the timer looks, while there is something */
 	CLOSING_TICK_MS = 1,	/* the same, while files are being closed */
 };
-
-int64_t
-session_now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 void
 session_tell(struct fs *fs, struct replica_event e)
@@ -141,7 +133,7 @@ session_wrote(struct fs *fs, struct inode *i)
 		return;
 	assert(atomic_load(&i->writers) > 0);
 	atomic_store(&i->looked, true);
-	atomic_store(&i->session->written_ms, session_now_ms());
+	atomic_store(&i->session->written_ms, clock_coarse_ms());
 	/* After the write: if this still sees it dirty, it is told later than
 	 * the write was done, and so with it. */
 	if (atomic_load(&i->dirty) && !atomic_load(&i->session->unsure))
@@ -391,7 +383,7 @@ timer_run(void *arg)
 			pause_ms(fs, fs->sessions.closing_len > 0 ? CLOSING_TICK_MS : TICK_MS);
 		}
 		pthread_mutex_unlock(&fs->lock);
-		sessions_tell_due(fs, session_now_ms());
+		sessions_tell_due(fs, clock_coarse_ms());
 		pthread_mutex_lock(&fs->lock);
 	}
 	pthread_mutex_unlock(&fs->lock);

@@ -50,8 +50,6 @@ struct session {
 
 /* ---- session.c ---- */
 
-int64_t		 session_now_ms(void);		/* CLOCK_MONOTONIC */
-
 /* (locked) Wakes the timer if it waits for something to do. */
 void		 session_wake_timer(struct fs *fs);
 

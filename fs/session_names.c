@@ -16,6 +16,7 @@
 #include <utlist.h>
 
 #include "fs/fs.h"
+#include "replication/clock.h"
 #include "replication/mem.h"
 
 enum {
@@ -50,7 +51,7 @@ start_waiting(struct fs *fs, struct name *name)
 		HASH_ADD_PTR(fs->sessions.waiting, name, w);
 		session_wake_timer(fs);
 	}
-	w->since_ms = session_now_ms();
+	w->since_ms = clock_coarse_ms();
 	return w;
 }
 

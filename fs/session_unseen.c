@@ -18,6 +18,7 @@
 
 #include "fs/fs.h"
 #include "fs/notify.h"
+#include "replication/clock.h"
 #include "replication/mem.h"
 
 enum {
@@ -79,7 +80,7 @@ session_look_again(struct fs *fs, struct inode *i)
 	s->seen = now;
 	if (!written && !touched)
 		return;
-	atomic_store(&s->written_ms, session_now_ms());
+	atomic_store(&s->written_ms, clock_coarse_ms());
 	session_mark_dirty(fs, i, !written);
 	/* Stores to a mapping change times without the kernel's cache. */
 	if (written && i->cached) {
@@ -147,7 +148,7 @@ session_leaves_mapping(struct fs *fs, struct inode *i)
 	if (!yes || !s->watched || s->mapped)
 		return false;
 	s->mapped = s->closing = true;
-	s->closed_ms = session_now_ms();
+	s->closed_ms = clock_coarse_ms();
 	fs->sessions.mapped_len++;
 	fs->sessions.closing_len++;
 	inode_hold(i);
